@@ -1,0 +1,175 @@
+"""Conservative Q-learning (CQL) for discrete actions.
+
+Kumar, Zhou, Tucker and Levine, "Conservative Q-Learning for Offline Reinforcement Learning",
+NeurIPS 2020; written after Singh et al., "ReDS: Offline Reinforcement Learning With
+Heteroskedastic Datasets via Support Constraints", NeurIPS 2023, Equation 2:
+
+    min_θ  α ( E_{s~D, a~π}[Q_θ(s,a)] - E_{(s,a)~D}[Q_θ(s,a)] )                the penalty R(θ)
+           + ½ E_{(s,a,r,s')~D}[ (Q_θ(s,a) - r - γ E_{a'~π(·|s')}[Q̄(s',a')])² ]    the TD error
+
+The policy is not a network of its own but π(a|s) ∝ exp(Q_θ(s,a)/T), the maximiser of
+E_π[Q] + T·H(π). With it the penalty's first term becomes T·log Σ_a exp(Q_θ(s,a)/T): this is
+CQL(H) of Kumar et al., their Equation 4, at temperature T. Its gradient is Eq. 2's with π held
+fixed. Q̄ is an exponential moving average of Q_θ.
+
+Choices that the papers leave open:
+
+- The TD error has weight ½, as Eq. 2 has it; code that leaves the ½ out doubles its α.
+- α and T are in units of (scaled) reward: multiplying ``reward_scale``, α and T by one number
+  changes nothing but the scale of Q.
+- One Q-function, not the minimum of two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from baselines.discrete import SoftmaxActor, boltzmann, soft_maximum, taken
+from baselines.engine.data import Batch, MemberData
+from baselines.engine.members import per_member, shared
+from baselines.engine.method import Method
+from baselines.engine.optimiser import MemberAdam, track
+from baselines.engine.random import MemberRandom
+from baselines.networks import MLP
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of CQL."""
+
+    alpha: float = 0.003
+    """α, weight of the penalty, in units of scaled reward (Eq. 2)."""
+    temperature: float = 0.02
+    """T of the policy softmax(Q/T), in units of scaled reward."""
+    discount: float = 0.99
+    """γ."""
+    reward_scale: float = 1.0
+    """Rewards are multiplied by this."""
+    backup: Literal["policy", "max"] = "policy"
+    """Next state's value: expectation under π (Eq. 2), or the maximum of Q̄."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Width of each hidden layer; the same for all members."""
+    batch_size: int = 256
+    """Transitions per gradient step."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    target_rate: float = 0.005
+    """Fraction by which the target Q̄ moves towards Q in each step."""
+    greedy: bool = False
+    """Evaluate argmax Q instead of sampling from π."""
+
+
+def td_targets(
+    rewards: Tensor, terminations: Tensor, next_values: Tensor, discount: Tensor
+) -> Tensor:
+    """Returns ``r + γ V̄(s')``, and ``r`` where the episode terminated; truncation does not count.
+
+    Args:
+        rewards: (P, B) scaled rewards.
+        terminations: (P, B) bool.
+        next_values: (P, B) values of the true successors.
+        discount: (P,).
+
+    Returns:
+        (P, B).
+    """
+    return rewards + discount[:, None] * next_values.masked_fill(terminations, 0.0)
+
+
+def td_loss(q_taken: Tensor, targets: Tensor) -> Tensor:
+    """Returns the (P,) TD error of Eq. 2, ``½ mean_B (Q(s,a) - target)²``, of (P, B) arguments."""
+    return 0.5 * (q_taken - targets).square().mean(-1)
+
+
+def conservative_penalty(q: Tensor, actions: Tensor, temperature: Tensor) -> Tensor:
+    """Returns the (P,) penalty of Eq. 2, ``mean_B [T log Σ_a exp(Q(s,a)/T) - Q(s,a)]``.
+
+    Args:
+        q: (P, B, A) action values.
+        actions: (P, B) int64 dataset actions.
+        temperature: (P,).
+    """
+    return (soft_maximum(q, temperature) - taken(q, actions)).mean(-1)
+
+
+class Agent:
+    """A population of Q-functions with their targets."""
+
+    def __init__(self, configs: Sequence[Config], data: MemberData, seeds: Sequence[int]):
+        device = data.device
+        (observation_size,) = data.observation_shape
+        hidden_sizes = shared(configs, "hidden_sizes")
+        self.network = MLP((observation_size, *hidden_sizes, data.num_actions))
+        self.critic = self.network.init(MemberRandom(seeds, "critic", device))
+        self.target = self.critic.detach().clone()
+        self.optimiser = MemberAdam(self.critic, per_member(configs, "learning_rate", device))
+        self.active = torch.ones(len(configs), dtype=torch.bool, device=device)
+
+        self.backup = shared(configs, "backup")
+        self.greedy = shared(configs, "greedy")
+        self.alpha = per_member(configs, "alpha", device)
+        self.temperature = per_member(configs, "temperature", device)
+        self.discount = per_member(configs, "discount", device)
+        self.reward_scale = per_member(configs, "reward_scale", device)
+        self.target_rate = per_member(configs, "target_rate", device)
+
+    @torch.no_grad()
+    def next_values(self, next_observations: Tensor) -> Tensor:
+        """Returns (P, B) values V̄(s') of (P, B, obs) next observations."""
+        target_q = self.network(self.target, next_observations)
+        if self.backup == "max":
+            return target_q.amax(-1)
+        policy = boltzmann(self.network(self.critic, next_observations), self.temperature)
+        return (policy * target_q).sum(-1)
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Takes one gradient step on Eq. 2, then moves the target."""
+        targets = td_targets(
+            batch.rewards * self.reward_scale[:, None],
+            batch.terminations,
+            self.next_values(batch.next_observations),
+            self.discount,
+        )
+        q = self.network(self.critic, batch.observations)
+        q_taken = taken(q, batch.actions)
+        td = td_loss(q_taken, targets)
+        penalty = conservative_penalty(q, batch.actions, self.temperature)
+        loss = td + self.alpha * penalty
+
+        self.optimiser.minimise(loss, self.active)
+        track(self.target, self.critic, self.target_rate, self.active)
+        metrics = {"loss": loss, "td_loss": td, "penalty": penalty, "q_data": q_taken.mean(-1)}
+        return {name: value.detach() for name, value in metrics.items()}
+
+    def actor(self, member: int) -> SoftmaxActor:
+        """Returns a copy of one member's policy on the CPU."""
+        return SoftmaxActor(
+            self.network,
+            self.critic.detach()[member : member + 1].cpu().clone(),
+            temperature=float(self.temperature[member]),
+            greedy=self.greedy,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the live tensors that determine all further updates."""
+        return {
+            "critic": self.critic,
+            "target": self.target,
+            "optimiser": self.optimiser.state_dict(),
+            "active": self.active,
+        }
+
+
+METHOD = Method(
+    name="cql",
+    title="CQL",
+    paper="Kumar et al., NeurIPS 2020",
+    config=Config,
+    agent=Agent,
+    actions=("discrete",),
+)

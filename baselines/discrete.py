@@ -1,0 +1,86 @@
+"""Arithmetic that methods for discrete actions share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from baselines.networks import MLP
+
+
+def taken(values: Tensor, actions: Tensor) -> Tensor:
+    """Returns each transition's value of the action taken.
+
+    Args:
+        values: (P, B, A) a value of every action.
+        actions: (P, B) int64.
+
+    Returns:
+        (P, B).
+    """
+    return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+def boltzmann(values: Tensor, temperature: Tensor) -> Tensor:
+    """Returns the policy ``π(a|s) ∝ exp(Q(s,a) / temperature)``.
+
+    Args:
+        values: (P, B, A) action values.
+        temperature: (P,) in units of value.
+
+    Returns:
+        (P, B, A) probabilities.
+    """
+    return torch.softmax(values / temperature[:, None, None], dim=-1)
+
+
+def soft_maximum(values: Tensor, temperature: Tensor) -> Tensor:
+    """Returns ``temperature · log Σ_a exp(Q(s,a) / temperature)``.
+
+    It is the maximum over policies of expected value plus temperature times entropy; its gradient
+    with respect to the values is :func:`boltzmann`.
+
+    Args:
+        values: (P, B, A) action values.
+        temperature: (P,) in units of value.
+
+    Returns:
+        (P, B).
+    """
+    temperature = temperature[:, None]
+    return temperature * torch.logsumexp(values / temperature.unsqueeze(-1), dim=-1)
+
+
+@dataclass(frozen=True)
+class SoftmaxActor:
+    """A policy that samples actions from a softmax, or takes the most probable one.
+
+    Attributes:
+        network: Maps observations to one number per action.
+        parameters: (1, n) the network's parameters, on the CPU.
+        temperature: The softmax is over the network's outputs divided by this.
+        greedy: Take the action with the largest output instead of sampling.
+    """
+
+    network: MLP
+    parameters: Tensor
+    temperature: float = 1.0
+    greedy: bool = False
+
+    @property
+    def noise_size(self) -> int:
+        """One number per action sampled."""
+        return 0 if self.greedy else 1
+
+    def __call__(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Maps (n, obs) observations and (n, noise_size) normal noise to (n,) int64 actions."""
+        outputs = self.network(self.parameters, observations.unsqueeze(0)).squeeze(0)
+        if self.greedy:
+            return outputs.argmax(-1)
+        uniform = 0.5 * (1.0 + torch.erf(noise / math.sqrt(2.0)))
+        # Inverse transform; without the last column rounding cannot lead past the last action.
+        cumulative = torch.softmax(outputs / self.temperature, dim=-1).cumsum(-1)[..., :-1]
+        return (uniform >= cumulative).sum(-1)

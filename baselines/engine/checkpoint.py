@@ -1,0 +1,82 @@
+"""Checkpoints of a population: tensors and facts in one safetensors file, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from hetero_bench.atomic import write_file
+
+_FACTS = "hetero_bench"  # key of the JSON text in the file's header
+
+
+def flatten(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields the tensors of nested mappings by dotted names, for example ``optimiser.steps``."""
+    for name, value in state.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Writes a checkpoint; a process killed meanwhile leaves the previous one.
+
+    Args:
+        path: The file, replaced if it exists.
+        state: Nested mappings of tensors.
+        facts: Anything else, as JSON values.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in flatten(state)}
+    header = {_FACTS: json.dumps(facts, allow_nan=False)}
+    write_file(path, safetensors.torch.save(tensors, header))
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads the tensors, by dotted names, and the facts of a checkpoint.
+
+    Raises:
+        ValueError: If the file is damaged or not a checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[_FACTS])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is damaged or not a checkpoint ({error!r}); delete it to start over"
+        ) from error
+    return tensors, facts
+
+
+@torch.no_grad()
+def restore(state: Mapping[str, Any], saved: Mapping[str, Tensor]) -> None:
+    """Copies saved tensors into live ones, in place: whoever holds them sees the new values.
+
+    Args:
+        state: Nested mappings of live tensors.
+        saved: Tensors by dotted names, as :func:`read_checkpoint` gives them.
+
+    Raises:
+        ValueError: If names, shapes or dtypes differ.
+    """
+    live = dict(flatten(state))
+    if live.keys() != saved.keys():
+        raise ValueError(
+            f"the checkpoint holds other tensors than this version trains: "
+            f"{sorted(live.keys() ^ saved.keys())} are on one side only"
+        )
+    for name, tensor in live.items():
+        if (tensor.shape, tensor.dtype) != (saved[name].shape, saved[name].dtype):
+            raise ValueError(
+                f"checkpoint tensor {name} is {tuple(saved[name].shape)} {saved[name].dtype}; "
+                f"expected {tuple(tensor.shape)} {tensor.dtype}"
+            )
+        tensor.copy_(saved[name])

@@ -1,0 +1,116 @@
+"""Transitions on the device, once, and uniform batches for every member from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.engine.random import MemberRandom
+
+if TYPE_CHECKING:
+    from hetero_bench import Dataset
+
+
+class Batch(NamedTuple):
+    """Transitions for every member; ``P`` members, ``B`` transitions each."""
+
+    observations: Tensor  # (P, B, *obs) float32
+    actions: Tensor  # (P, B) int64, or (P, B, act) float32
+    rewards: Tensor  # (P, B) float32, raw
+    next_observations: Tensor  # (P, B, *obs) float32, true successors, at truncations too
+    terminations: Tensor  # (P, B) bool; a truncation is not one
+
+
+class MemberData:
+    """The members' datasets, each stored once however many members share it.
+
+    Args:
+        datasets: (P,) one dataset per member; they may repeat. Sizes may differ, shapes may not.
+        device: Where the transitions live.
+
+    Attributes:
+        num_members: ``P``.
+        observation_shape: Shape of one observation.
+        num_actions: Number of discrete actions, or None for continuous ones.
+        action_shape: Shape of one action, ``()`` if discrete.
+        rows: :class:`Batch` of all datasets' transitions, one after the other, without the member
+            axis.
+        offsets: (P,) int64 first row of each member's dataset.
+        sizes: (P,) int64 transitions of each member's dataset.
+
+    Raises:
+        ValueError: If two datasets differ in observations or actions.
+    """
+
+    def __init__(self, datasets: Sequence[Dataset], device: torch.device | str = "cpu"):
+        unique = {id(dataset): dataset for dataset in datasets}
+        transitions = [dataset.transitions for dataset in unique.values()]
+        shapes = {
+            (dataset.id, dataset.transitions.observations.shape[1:], _actions(dataset))
+            for dataset in unique.values()
+        }
+        if len({shape[1:] for shape in shapes}) != 1:
+            listing = "; ".join(f"{name}: {obs}, {act}" for name, obs, act in sorted(shapes, key=str))
+            raise ValueError(
+                "the members of a population need equal observation shapes and action spaces; got "
+                f"{listing}. Train these datasets in separate runs."
+            )
+        ((self.observation_shape, (self.action_shape, self.num_actions)),) = {
+            shape[1:] for shape in shapes
+        }
+        self.num_members = len(datasets)
+        self.device = torch.device(device)
+        self.rows = Batch(
+            observations=_join([each.observations for each in transitions], np.float32, device),
+            actions=_join(
+                [each.actions for each in transitions],
+                np.float32 if self.num_actions is None else np.int64,
+                device,
+            ),
+            rewards=_join([each.rewards for each in transitions], np.float32, device),
+            next_observations=_join(
+                [each.next_observations for each in transitions], np.float32, device
+            ),
+            terminations=_join([each.terminations for each in transitions], np.bool_, device),
+        )
+        sizes = [len(each.rewards) for each in transitions]
+        starts = dict(zip(unique, np.cumsum([0, *sizes[:-1]]), strict=True))
+        counts = dict(zip(unique, sizes, strict=True))
+        self.offsets = torch.tensor([int(starts[id(each)]) for each in datasets], device=device)
+        self.sizes = torch.tensor([counts[id(each)] for each in datasets], device=device)
+
+    def sample(self, random: MemberRandom, batch_size: int) -> Batch:
+        """Draws transitions uniformly with replacement, each member from its own dataset.
+
+        Args:
+            random: The members' stream.
+            batch_size: ``B``, transitions per member.
+        """
+        rows = random.integers(self.sizes, batch_size).add_(self.offsets.unsqueeze(-1))
+        return self.take(rows)
+
+    def take(self, rows: Tensor) -> Batch:
+        """Returns the transitions in the given (P, B) int64 rows of :attr:`rows`."""
+        index = rows.flatten()
+        return Batch(
+            *(each.index_select(0, index).view(*rows.shape, *each.shape[1:]) for each in self.rows)
+        )
+
+
+def _actions(dataset: Dataset) -> tuple[tuple[int, ...], int | None]:
+    """Returns the shape of one action, and how many there are if they are discrete."""
+    actions = dataset.transitions.actions
+    if actions.dtype.kind not in "iu":
+        return actions.shape[1:], None
+    spec = dataset.spec.action
+    known = spec.n if spec is not None else None
+    return actions.shape[1:], known or int(actions.max()) + 1
+
+
+def _join(arrays: list[np.ndarray], dtype: type, device: torch.device | str) -> Tensor:
+    """Concatenates memory-mapped arrays into one tensor on the device."""
+    return torch.from_numpy(np.concatenate(arrays).astype(dtype, copy=False)).to(device)

@@ -1,0 +1,61 @@
+"""Members' policies in the one evaluation protocol of ``hetero_bench``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import hetero_bench
+import numpy as np
+import torch
+from hetero_bench.runs import EvaluationRecord
+
+from baselines.engine.members import Member
+from baselines.engine.method import Actor
+
+
+class ActorPolicy:
+    """An actor as a ``hetero_bench`` policy: arrays in, arrays out, noise from the generator.
+
+    Args:
+        actor: The actor.
+        dataset: What it was trained on, so that ``evaluate(policy)`` needs no second argument.
+    """
+
+    def __init__(self, actor: Actor, dataset: hetero_bench.Dataset | None = None):
+        self.actor = actor
+        self.dataset = dataset
+
+    @torch.inference_mode()
+    def __call__(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Returns (n, *act) actions for (n, *obs) observations."""
+        inputs = torch.from_numpy(np.asarray(observations, np.float32))
+        noise = rng.standard_normal((len(inputs), self.actor.noise_size), dtype=np.float32)
+        return self.actor(inputs, torch.from_numpy(noise)).numpy()
+
+
+def evaluate_member(
+    member: Member, actor: Actor, step: int, episodes: int | None
+) -> EvaluationRecord:
+    """Evaluates one member with its own seed.
+
+    Args:
+        member: Gives dataset and seed.
+        actor: Its policy.
+        step: Gradient steps taken before.
+        episodes: How many episodes; None for the dataset's number.
+    """
+    with one_thread():
+        policy = ActorPolicy(actor, member.dataset)
+        return hetero_bench.evaluate(policy, episodes=episodes, seed=member.seed).record(step)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Runs the block on one thread: a small batch is slower on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

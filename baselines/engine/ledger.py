@@ -1,0 +1,118 @@
+"""What a population has done so far, and the run records that follow from it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import torch
+from hetero_bench.provenance import package_versions
+from hetero_bench.runs import Budget, EvaluationRecord, ReferenceRecord, Run
+from pydantic import BaseModel, ConfigDict
+
+from baselines.engine.plan import Plan, config_values, dataset_record
+
+
+class LogEntry(BaseModel):
+    """Training metrics at one step.
+
+    Attributes:
+        step: Gradient steps taken.
+        metrics: (P,) mean of each metric since the entry before; None where not finite.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: int
+    metrics: dict[str, list[float | None]]
+
+
+class Ledger(BaseModel):
+    """Kept in the checkpoint beside the tensors.
+
+    Attributes:
+        fingerprint: Of the plan it belongs to.
+        step: Gradient steps taken.
+        wall_seconds: Time spent, interruptions left out.
+        log: Training curves.
+        evaluations: (P,) lists of each member's evaluations.
+        diverged: Step by which a member had become non-finite, by its number.
+        overwrites: Whether existing results of other runs may be replaced.
+        recorded: Whether the run records have been written.
+        versions: Releases of the packages that trained it.
+        commit: Commit of the code, where known.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    fingerprint: str
+    step: int = 0
+    wall_seconds: float = 0.0
+    log: list[LogEntry] = []
+    evaluations: list[list[EvaluationRecord]]
+    diverged: dict[int, int] = {}
+    overwrites: bool = False
+    recorded: bool = False
+    versions: dict[str, str]
+    commit: str | None
+
+    @classmethod
+    def begin(cls, plan: Plan, *, overwrites: bool) -> Ledger:
+        """Returns the ledger of a population that has not done anything yet."""
+        return cls(
+            fingerprint=plan.fingerprint,
+            evaluations=[[] for _ in plan.members],
+            overwrites=overwrites,
+            versions=package_versions("torch", "gymnasium", "mujoco"),
+            commit=code_commit(),
+        )
+
+    def runs(self, plan: Plan) -> list[Run]:
+        """Returns the (P,) run records of the members, in their order."""
+        return [self._run(plan, number) for number in range(len(plan.members))]
+
+    def _run(self, plan: Plan, number: int) -> Run:
+        member = plan.members[number]
+        reference = member.dataset.spec.reference
+        assert reference is not None, "the plan has checked it"
+        names = self.log[0].metrics if self.log else {}
+        return Run(
+            method=plan.method.name,
+            config=config_values(member.config),
+            dataset=dataset_record(member),
+            reference=ReferenceRecord(random=reference.random, expert=reference.expert),
+            seed=member.seed,
+            budget=Budget(
+                steps=plan.steps,
+                wall_seconds=self.wall_seconds,
+                members=len(plan.members),
+                device=device_name(plan.device),
+            ),
+            evaluations=self.evaluations[number],
+            status="diverged" if number in self.diverged else "finished",
+            metrics={
+                name: [(entry.step, entry.metrics[name][number]) for entry in self.log]
+                for name in names
+            },
+            versions=self.versions,
+            commit=self.commit,
+        )
+
+
+def device_name(device: str) -> str:
+    """Returns ``cpu``, or the accelerator's name."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.device(device).type
+
+
+def code_commit() -> str | None:
+    """Returns the commit of this checkout, ``-dirty`` if changed since, or None outside of git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

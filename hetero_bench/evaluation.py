@@ -1,0 +1,282 @@
+"""The one evaluation protocol: fixed seeds, whole episodes, every return kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import gymnasium
+import numpy as np
+
+from hetero_bench.dataset import Dataset
+from hetero_bench.envs.batch import EnvironmentBatch, make_batch, require_environment
+from hetero_bench.errors import PolicyError
+from hetero_bench.policies import Policy, as_policy, takes_generator
+from hetero_bench.progress import ProgressCallback, progress_bar
+from hetero_bench.registry import get_spec
+from hetero_bench.runs import EvaluationRecord
+from hetero_bench.spec import DatasetSpec
+
+DEFAULT_NUM_ENVS = 100
+BOUNDS_TOLERANCE = 1e-5
+"""Slack for a continuous action's bounds, as a share of their width; then it is clipped."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation measured; episode ``k`` of equal seeds is the same episode.
+
+    Attributes:
+        dataset_id: Canonical id of the dataset whose environment and references were used.
+        returns: (K,) float64 undiscounted sums of raw rewards.
+        lengths: (K,) int64 environment steps.
+        successes: (K,) bool, None where the task has no notion of success.
+        scores: (K,) float64 normalised scores in percent, None without reference returns.
+        seed: Seed of the episodes.
+        num_envs: Environments stepped together; a stochastic policy's draws depend on it.
+    """
+
+    dataset_id: str
+    returns: np.ndarray
+    lengths: np.ndarray
+    successes: np.ndarray | None
+    scores: np.ndarray | None
+    seed: int
+    num_envs: int
+
+    @property
+    def episodes(self) -> int:
+        """Number of episodes ``K``."""
+        return len(self.returns)
+
+    @cached_property
+    def mean_return(self) -> float:
+        """Mean undiscounted return."""
+        return float(self.returns.mean())
+
+    @cached_property
+    def score(self) -> float | None:
+        """Mean normalised score in percent."""
+        return None if self.scores is None else float(self.scores.mean())
+
+    @cached_property
+    def success_rate(self) -> float | None:
+        """Share of the episodes that succeeded at any step."""
+        return None if self.successes is None else float(self.successes.mean())
+
+    def record(self, step: int) -> EvaluationRecord:
+        """Returns the entry of a run JSON.
+
+        Args:
+            step: Gradient steps taken before this evaluation.
+        """
+        return EvaluationRecord(
+            step=step,
+            seed=self.seed,
+            returns=self.returns.tolist(),
+            lengths=self.lengths.tolist(),
+            successes=None if self.successes is None else self.successes.tolist(),
+        )
+
+    def __str__(self) -> str:
+        parts = [f"{self.dataset_id}: return {self.mean_return:.3f} ± {self.returns.std():.3f}"]
+        if self.score is not None:
+            parts.append(f"score {self.score:.1f}")
+        if self.success_rate is not None:
+            parts.append(f"success {self.success_rate:.0%}")
+        return ", ".join(parts) + f" over {self.episodes} episodes (seed {self.seed})"
+
+
+def evaluate(
+    policy: Policy,
+    dataset: Dataset | DatasetSpec | str | None = None,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    num_envs: int | None = None,
+) -> Evaluation:
+    """Runs a policy for whole episodes in its dataset's evaluation environment.
+
+    Episode ``k`` has its own seed, derived from (seed, k), and environment ``i`` of ``n`` runs
+    episodes ``i, i + n, ...``: which episodes are run never depends on how long others are, and
+    a deterministic policy's results do not depend on ``num_envs``.
+
+    Args:
+        policy: Batched function, or a Stable-Baselines3 model; see :mod:`hetero_bench.policies`.
+        dataset: A dataset, its specification or its id; by default the policy's ``dataset``.
+        episodes: How many; the manifest's number (usually 100) by default.
+        seed: Seed of the episodes and of a stochastic policy's generator.
+        num_envs: Environments stepped together, 100 by default, at most ``episodes``.
+
+    Returns:
+        Every episode's return, length, success and normalised score.
+
+    Raises:
+        TypeError: If there is no dataset, or the policy is none.
+        PolicyError: If the policy's output has a wrong shape or dtype, is not finite or out of
+            bounds; the message names episode and step.
+        ValueError: If a number is out of range, or the dataset has no environment.
+    """
+    spec = _find_spec(policy, dataset)
+    environment = require_environment(spec)
+    episodes = spec.evaluation_episodes if episodes is None else episodes
+    num_envs = min(DEFAULT_NUM_ENVS if num_envs is None else num_envs, episodes)
+    if num_envs < 1 or seed < 0:
+        raise ValueError(
+            f"episodes={episodes}, num_envs={num_envs}, seed={seed}: expected at least one "
+            "episode and environment, and a seed from 0"
+        )
+    batch = make_batch(environment, num_envs)
+    try:
+        with progress_bar(f"evaluating on {spec.id}") as progress:
+            returns, lengths, successes = _run_episodes(
+                as_policy(policy), batch, episodes, num_envs, seed, progress
+            )
+    finally:
+        batch.close()
+    return Evaluation(
+        dataset_id=spec.id,
+        returns=returns,
+        lengths=lengths,
+        successes=successes,
+        scores=None if spec.reference is None else spec.normalized_score(returns),
+        seed=seed,
+        num_envs=num_envs,
+    )
+
+
+def _find_spec(policy: Policy, dataset: Dataset | DatasetSpec | str | None) -> DatasetSpec:
+    dataset = getattr(policy, "dataset", None) if dataset is None else dataset
+    if isinstance(dataset, Dataset):
+        return dataset.spec
+    if isinstance(dataset, DatasetSpec):
+        return dataset
+    if isinstance(dataset, str):
+        return get_spec(dataset)
+    raise TypeError(
+        "no dataset to evaluate on: give evaluate(policy, dataset) a dataset or its id, or the "
+        f"policy an attribute `dataset` (got {dataset!r})"
+    )
+
+
+def episode_seeds(seed: int, episodes: int) -> np.ndarray:
+    """Returns (episodes,) environment seeds; the first ones do not depend on how many follow."""
+    state = np.random.SeedSequence([seed, 0]).generate_state(episodes, np.uint32)
+    return state.astype(np.int64)
+
+
+def _run_episodes(
+    policy: Policy,
+    batch: EnvironmentBatch,
+    episodes: int,
+    num_envs: int,
+    seed: int,
+    progress: ProgressCallback,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Returns (K,) returns, lengths and successes of episodes split statically over the batch."""
+    seeds = episode_seeds(seed, episodes)
+    arguments = (
+        {"rng": np.random.default_rng(np.random.SeedSequence([seed, 1]))}
+        if takes_generator(policy)
+        else {}
+    )
+    begin_episodes = getattr(policy, "reset", None)
+    check = ActionCheck(batch.action_space, num_envs)
+
+    returns = np.zeros(episodes)
+    lengths = np.zeros(episodes, dtype=np.int64)
+    successes: np.ndarray | None = None
+    current = np.arange(num_envs)  # episode that each environment is at
+    active = np.ones(num_envs, dtype=bool)
+    observations = batch.reset(active, seeds[current])
+    if begin_episodes is not None:
+        begin_episodes(active)
+    finished = 0
+    while active.any():
+        actions = check(policy(observations, **arguments), active, current, lengths)
+        step = batch.step(actions, active)
+        observations = step.observations
+        playing = current[active]
+        returns[playing] += step.rewards[active]
+        lengths[playing] += 1
+        if step.successes is not None:
+            successes = np.zeros(episodes, dtype=bool) if successes is None else successes
+            successes[playing] |= step.successes[active]
+        done = active & (step.terminations | step.truncations)
+        if not done.any():
+            continue
+        finished += int(done.sum())
+        progress(finished, episodes)
+        active = active & ~(done & (current + num_envs >= episodes))
+        again = done & active
+        if again.any():
+            current = np.where(again, current + num_envs, current)
+            observations = batch.reset(again, seeds[current])
+            if begin_episodes is not None:
+                begin_episodes(again)
+    return returns, lengths, successes
+
+
+class ActionCheck:
+    """Turns a policy's output into actions, or says what is wrong with it.
+
+    Args:
+        space: Action space of one environment, ``Discrete`` or ``Box``.
+        rows: Rows ``n`` that a policy's output must have.
+    """
+
+    def __init__(self, space: gymnasium.Space, rows: int) -> None:
+        if not isinstance(space, gymnasium.spaces.Discrete | gymnasium.spaces.Box):
+            raise ValueError(f"action space {space} is not supported; expected Discrete or Box")
+        self._space = space
+        self._shape = (rows, *(space.shape or ()))
+
+    def __call__(
+        self, actions: np.ndarray, active: np.ndarray, episodes: np.ndarray, steps: np.ndarray
+    ) -> np.ndarray:
+        """Returns the actions in the space's dtype.
+
+        Args:
+            actions: (n, *act) the policy's output.
+            active: (n,) bool, rows whose actions will be used.
+            episodes: (n,) episode of each row.
+            steps: (K,) step that each episode is at.
+
+        Raises:
+            PolicyError: If shape, dtype or a value is wrong.
+        """
+        actions = np.asarray(actions)
+        if actions.shape != self._shape:
+            raise PolicyError(
+                f"the policy returned actions of shape {actions.shape} for {self._shape[0]} "
+                f"observations; expected {self._shape}"
+            )
+        if isinstance(self._space, gymnasium.spaces.Discrete):
+            if actions.dtype.kind not in "iu":
+                raise PolicyError(
+                    f"the policy returned actions of dtype {actions.dtype}; expected integers for "
+                    f"{self._space}"
+                )
+            low, high = int(self._space.start), int(self._space.start + self._space.n - 1)
+            bad = (actions < low) | (actions > high)
+            usable = actions
+        else:
+            if actions.dtype.kind not in "fiu":
+                raise PolicyError(
+                    f"the policy returned actions of dtype {actions.dtype}; expected floats"
+                )
+            low, high = self._space.low, self._space.high
+            slack = BOUNDS_TOLERANCE * np.where(np.isfinite(high - low), high - low, 0.0)
+            bad = ~((actions >= low - slack) & (actions <= high + slack))
+            usable = np.clip(actions, low, high).astype(self._space.dtype)
+            bad = bad.reshape(len(bad), -1).any(axis=1)
+        bad &= active
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            episode = int(episodes[row])
+            raise PolicyError(
+                f"episode {episode}, step {int(steps[episode])}: action {actions[row]} is not "
+                f"finite or out of bounds; expected values in [{np.min(low)}, {np.max(high)}]. "
+                "Clip or squash the policy's output."
+            )
+        return usable

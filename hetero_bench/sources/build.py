@@ -1,0 +1,38 @@
+"""Data made here, by running the dataset's recipe."""
+
+from __future__ import annotations
+
+import importlib
+
+from hetero_bench.errors import SourceError
+from hetero_bench.sources import Answer, Request
+from hetero_bench.spec import BuildSource, DatasetSpec
+
+SIMULATED = True
+
+
+def identity(spec: DatasetSpec, source: BuildSource) -> str:
+    """Returns the recipe's digest: version, parameters, seed and environment."""
+    assert spec.recipe is not None
+    assert spec.environment is not None
+    return spec.recipe.digest(spec.environment)
+
+
+def fetch(spec: DatasetSpec, source: BuildSource, request: Request) -> Answer:
+    """Runs the recipe.
+
+    Raises:
+        SourceError: If the recipe here is of another version than the manifest's.
+    """
+    recipe = spec.recipe
+    assert recipe is not None, "the manifest's validation asks for a recipe"
+    module = importlib.import_module(f"hetero_bench.recipes.{recipe.name}")
+    if recipe.version != module.VERSION:
+        raise SourceError(
+            f"recipe {recipe.name!r} is at version {module.VERSION}; the manifest of {spec.id} "
+            f"asks for version {recipe.version}"
+        )
+    arrays = module.build(
+        recipe.parameters, recipe.seed, environment=spec.environment, progress=request.progress
+    )
+    return Answer(arrays)

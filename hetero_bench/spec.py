@@ -1,0 +1,207 @@
+"""What a manifest says about a dataset: the pydantic models behind ``registry/*.toml``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from hetero_bench.scoring import normalized_scores
+
+NAME_PATTERN = r"^[a-z0-9]+(?:[-_][a-z0-9]+)*$"
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+WHOLE = "whole"
+"""Name of a dataset's artefact that is not a draw of a subset."""
+
+
+def draw_artefact(draw: int) -> str:
+    """Returns the name under which a subset's draw is listed, e.g. ``draw-0``."""
+    return f"draw-{draw}"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EnvironmentSpec(_Table):
+    """The evaluation environment."""
+
+    id: str
+    kwargs: dict[str, Any] = {}
+    max_episode_steps: PositiveInt
+
+
+class BuildSource(_Table):
+    """Made by running the dataset's recipe."""
+
+    kind: Literal["build"] = "build"
+
+
+class SubsetSource(_Table):
+    """Drawn from the parent dataset, whole trajectories without replacement."""
+
+    kind: Literal["subset"] = "subset"
+
+
+class D4RLSource(_Table):
+    """A local HDF5 file in D4RL's layout."""
+
+    kind: Literal["d4rl"] = "d4rl"
+    path: str
+
+
+class MinariSource(_Table):
+    """A Minari dataset in a local folder (the one that holds ``data/``)."""
+
+    kind: Literal["minari"] = "minari"
+    path: str
+
+
+Source = Annotated[
+    BuildSource | SubsetSource | D4RLSource | MinariSource, Field(discriminator="kind")
+]
+
+
+class RecipeSpec(_Table):
+    """How a dataset is made: a module of ``hetero_bench.recipes`` and what it is called with."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z_]+$")]
+    version: NonNegativeInt
+    seed: NonNegativeInt
+    parameters: dict[str, Any] = {}
+
+    def digest(self, environment: EnvironmentSpec) -> str:
+        """Returns the identity of what the recipe makes, whatever the simulator's last bits."""
+        document = {"recipe": self.model_dump(), "environment": environment.model_dump()}
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+class SubsetSpec(_Table):
+    """A reduced-size dataset: which parent, how many rows, and the rows of the official draws."""
+
+    parent: str
+    size: PositiveInt
+    index_sha256: tuple[Digest, ...] = ()
+
+
+class ArraySpec(_Table):
+    """Shape and dtype of one observation or action, and the action space's extent."""
+
+    shape: tuple[PositiveInt, ...]
+    dtype: str
+    n: PositiveInt | None = None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+
+    @field_validator("dtype")
+    @classmethod
+    def _known_dtype(cls, value: str) -> str:
+        try:
+            return np.dtype(value).name
+        except TypeError as error:
+            raise ValueError(f"{value!r} is not a NumPy dtype") from error
+
+
+class RewardSpec(_Table):
+    """What a reward means, and the transform that methods conventionally apply to it."""
+
+    semantics: str
+    scale: FiniteFloat = 1.0
+    shift: FiniteFloat = 0.0
+
+
+class ReferenceSpec(_Table):
+    """Undiscounted returns that score 0 and 100, and where they come from."""
+
+    random: FiniteFloat
+    expert: FiniteFloat
+    source: str
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ReferenceSpec:
+        if self.expert <= self.random:
+            raise ValueError(f"expert ({self.expert}) must exceed random ({self.random})")
+        return self
+
+
+class DatasetSpec(_Table):
+    """One dataset version, as its manifest table describes it."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    version: NonNegativeInt
+    family: str
+    summary: str
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    licence: str
+    citation: str
+    environment: EnvironmentSpec | None = None
+    recipe: RecipeSpec | None = None
+    subset: SubsetSpec | None = None
+    subset_seed: NonNegativeInt = 0
+    sha256: dict[str, Digest] = {}
+    observation: ArraySpec | None = None
+    action: ArraySpec | None = None
+    transitions: PositiveInt | None = None
+    episodes: PositiveInt | None = None
+    rewards: RewardSpec
+    reference: ReferenceSpec | None = None
+    evaluation_episodes: PositiveInt = 100
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatasetSpec:
+        kinds = {source.kind for source in self.sources}
+        for kind, table in (("build", "recipe"), ("subset", "subset")):
+            if kind in kinds and getattr(self, table) is None:
+                raise ValueError(f"source {kind!r} needs a [{table}] table")
+        if "build" in kinds and self.environment is None:
+            raise ValueError("source 'build' needs an [environment] table")
+        return self
+
+    @property
+    def id(self) -> str:
+        """Canonical id, version included, e.g. ``gridworld-hetero-v0``."""
+        return f"{self.name}-v{self.version}"
+
+    def normalized_score(self, returns: ArrayLike) -> np.ndarray:
+        """Returns scores in percent: 0 = random, 100 = the reference expert.
+
+        Args:
+            returns: Undiscounted raw returns of any shape.
+
+        Raises:
+            ValueError: If the dataset has no reference returns.
+        """
+        if self.reference is None:
+            raise ValueError(
+                f"{self.id} has no reference returns; give reference={{random, expert, source}} "
+                "when registering it"
+            )
+        return normalized_scores(
+            returns, random=self.reference.random, expert=self.reference.expert
+        )
+
+    def resized(self, size: int) -> DatasetSpec:
+        """Returns the specification of this dataset's subset of ``size`` transitions."""
+        return self.model_copy(
+            update={
+                "sources": (SubsetSource(),),
+                "subset": SubsetSpec(parent=self.name, size=size),
+                "sha256": {},
+                "transitions": size,
+                "episodes": None,
+            }
+        )

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache (and Minari store) of the test's own."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("HETERO_BENCH_CACHE", str(folder))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    return folder
