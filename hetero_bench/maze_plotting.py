@@ -24,15 +24,8 @@ GOAL = "#000000"
 INK = "#1f2328"
 LOG_DECADES = 4
 _CELL_INCHES = 0.3
-_ARROW_LENGTH = 0.46
-_SMALLEST_ARROW = 0.005
-# An arrow's outline as (along, across): a part that grows with its length, and the shaft's width.
-_ARROW_OUTLINE = np.array(
-    [(0.0, 0.0), (0.58, 0.0), (0.58, 0.22), (1.0, 0.0), (0.58, -0.22), (0.58, 0.0), (0.0, 0.0)]
-)
-_SHAFT_OUTLINE = np.array(
-    [(0, 0.035), (0, 0.035), (0, 0.035), (0, 0), (0, -0.035), (0, -0.035), (0, -0.035)]
-)
+# Sizes in cells: the longest arrow, a shaft's half width, a head's length and half width.
+_ARROW_LENGTH, _SHAFT, _HEAD = 0.46, 0.03, (0.18, 0.13)
 
 
 def visitation_map(
@@ -86,10 +79,11 @@ def behaviour_map(
     *,
     axes: Axes | None = None,
 ) -> Figure:
-    """Draws a policy: an arrow per action on cells coloured by entropy.
+    """Draws a policy: an arm per action on cells coloured by entropy.
 
-    An arrow's length is the square root of its probability, so that rare actions can be seen. A
-    dot in the middle is the no-op; its area is its probability.
+    An arm's length is the square root of its probability, so that rare actions can be seen; the
+    likeliest actions' arms have heads. A dot in the middle is the no-op; its area is its
+    probability.
 
     Args:
         layout: The maze.
@@ -132,22 +126,28 @@ def _draw_arrows(
 ) -> None:
     from matplotlib.collections import PolyCollection
 
-    arrows = []
+    likeliest = probabilities >= probabilities.max(axis=1, keepdims=True) - 1e-9
+    polygons: list[np.ndarray] = []
     for action in range(1, NUM_ACTIONS):
-        along, across = MOVES[action][::-1], MOVES[action]
-        drawn = shown & (probabilities[:, action] >= _SMALLEST_ARROW)
-        lengths = _ARROW_LENGTH * np.sqrt(probabilities[drawn, action])[:, None, None]
-        outline = lengths * _ARROW_OUTLINE + _SHAFT_OUTLINE
-        centres = layout.cells[drawn, None, ::-1]
-        arrows.append(centres + outline[..., :1] * along + outline[..., 1:] * across)
-    axes.add_collection(PolyCollection(np.concatenate(arrows), facecolors=INK, linewidths=0))
-    drawn = shown & (probabilities[:, 0] >= _SMALLEST_ARROW)
-    axes.scatter(*layout.cells[drawn, ::-1].T, s=60.0 * probabilities[drawn, 0], c=INK, linewidths=0)
+        frame = np.stack([MOVES[action][::-1], MOVES[action]])  # (along, across) to (x, y)
+        drawn = shown & (probabilities[:, action] > 0.0)
+        lengths = _ARROW_LENGTH * np.sqrt(probabilities[drawn, action])
+        centres = layout.cells[drawn, ::-1]
+        for centre, length, headed in zip(centres, lengths, likeliest[drawn, action], strict=True):
+            end = length - _HEAD[0] if headed else length
+            shaft = [(0, _SHAFT), (end, _SHAFT), (end, -_SHAFT), (0, -_SHAFT)]
+            polygons.append(centre + np.array(shaft) @ frame)
+            if headed:
+                head = [(end, _HEAD[1]), (length, 0), (end, -_HEAD[1])]
+                polygons.append(centre + np.array(head) @ frame)
+    axes.add_collection(PolyCollection(polygons, facecolors=INK, linewidths=0))
+    drawn = shown & (probabilities[:, 0] > 0.0)
+    axes.scatter(
+        *layout.cells[drawn, ::-1].T, s=60.0 * probabilities[drawn, 0], c=INK, linewidths=0
+    )
 
 
-def _new_maze(
-    layout: GridworldLayout, title: str, axes: Axes | None
-) -> tuple[Figure, Axes]:
+def _new_maze(layout: GridworldLayout, title: str, axes: Axes | None) -> tuple[Figure, Axes]:
     """Returns a figure and axes with the walls drawn, in cell coordinates."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import ListedColormap
@@ -164,7 +164,9 @@ def _new_maze(
         found = axes.get_figure(root=True)
         assert isinstance(found, Figure)
         figure = found
-    axes.imshow(layout.to_grid(np.zeros(layout.num_states), fill=1.0), cmap=ListedColormap([EMPTY, WALL]))
+    axes.imshow(
+        layout.to_grid(np.zeros(layout.num_states), fill=1.0), cmap=ListedColormap([EMPTY, WALL])
+    )
     axes.set_title(title, fontsize=11, loc="left")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -193,7 +195,13 @@ def _mark_start_and_goal(
         )
         if fill:
             axes.text(
-                column, row, name, color="white", ha="center", va="center_baseline", fontsize=9,
+                column,
+                row,
+                name,
+                color="white",
+                ha="center",
+                va="center_baseline",
+                fontsize=9,
                 fontweight="bold",
             )
 

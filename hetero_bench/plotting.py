@@ -126,7 +126,13 @@ def performance_profile_plot(
             low, high = bands.get(label, (profile, profile))
             if np.isfinite(low).all():
                 ax.fill_between(
-                    thresholds, low, high, color=colours[label], alpha=0.14, linewidth=0, step="post"
+                    thresholds,
+                    low,
+                    high,
+                    color=colours[label],
+                    alpha=0.14,
+                    linewidth=0,
+                    step="post",
                 )
             ax.step(
                 thresholds,
@@ -195,7 +201,7 @@ def _figure(height: float, panels: int) -> Iterator[Figure]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    style = {
+    style: Any = {
         "text.parse_math": False,
         "font.size": 9,
         "axes.edgecolor": MUTED,

@@ -186,5 +186,5 @@ def find_policy(name: str, action_space: gymnasium.Space) -> Policy:
         )
     try:
         return as_policy(getattr(importlib.import_module(module), attribute))
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError) as error:
         raise ValueError(f"could not import the policy {name!r}: {error}") from error

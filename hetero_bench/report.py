@@ -60,7 +60,8 @@ class Table:
         columns: Header of each column.
         rows: Cells of each row, as many as there are columns.
         numeric: Indices of the columns that are set flush right.
-        strong: Indices of the rows to emphasise; the caption says why.
+        strong: Indices of the rows set in bold.
+        strong_means: What bold says, in words.
         note: Small print below the table.
     """
 
@@ -69,6 +70,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numeric: frozenset[int] = frozenset()
     strong: frozenset[int] = frozenset()
+    strong_means: str = ""
     note: str = ""
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -160,6 +161,13 @@ class DatasetSpec(_Table):
     rewards: RewardSpec
     reference: ReferenceSpec | None = None
     evaluation_episodes: PositiveInt = 100
+
+    @field_validator("name")
+    @classmethod
+    def _without_version(cls, value: str) -> str:
+        if re.search(r"-v\d+$", value):
+            raise ValueError("a name must not end in -vN; the version is a field of its own")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:

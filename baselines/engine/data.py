@@ -35,8 +35,8 @@ class MemberData:
     Attributes:
         num_members: ``P``.
         observation_shape: Shape of one observation.
-        num_actions: Number of discrete actions, or None for continuous ones.
         action_shape: Shape of one action, ``()`` if discrete.
+        discrete: Whether actions are discrete.
         rows: :class:`Batch` of all datasets' transitions, one after the other, without the member
             axis.
         offsets: (P,) int64 first row of each member's dataset.
@@ -47,28 +47,24 @@ class MemberData:
     """
 
     def __init__(self, datasets: Sequence[Dataset], device: torch.device | str = "cpu"):
-        unique = {id(dataset): dataset for dataset in datasets}
-        transitions = [dataset.transitions for dataset in unique.values()]
-        shapes = {
-            (dataset.id, dataset.transitions.observations.shape[1:], _actions(dataset))
-            for dataset in unique.values()
-        }
-        if len({shape[1:] for shape in shapes}) != 1:
-            listing = "; ".join(f"{name}: {obs}, {act}" for name, obs, act in sorted(shapes, key=str))
+        unique = list(dict.fromkeys(datasets))
+        transitions = [dataset.transitions for dataset in unique]
+        layouts = {dataset.id: _layout(dataset) for dataset in unique}
+        if len(set(layouts.values())) != 1:
+            listing = "; ".join(f"{name}: {layout}" for name, layout in layouts.items())
             raise ValueError(
                 "the members of a population need equal observation shapes and action spaces; got "
                 f"{listing}. Train these datasets in separate runs."
             )
-        ((self.observation_shape, (self.action_shape, self.num_actions)),) = {
-            shape[1:] for shape in shapes
-        }
+        self.observation_shape, self.action_shape, self._num_actions = layouts[unique[0].id]
+        self.discrete = self._num_actions is not None
         self.num_members = len(datasets)
         self.device = torch.device(device)
         self.rows = Batch(
             observations=_join([each.observations for each in transitions], np.float32, device),
             actions=_join(
                 [each.actions for each in transitions],
-                np.float32 if self.num_actions is None else np.int64,
+                np.int64 if self.discrete else np.float32,
                 device,
             ),
             rewards=_join([each.rewards for each in transitions], np.float32, device),
@@ -77,11 +73,21 @@ class MemberData:
             ),
             terminations=_join([each.terminations for each in transitions], np.bool_, device),
         )
-        sizes = [len(each.rewards) for each in transitions]
-        starts = dict(zip(unique, np.cumsum([0, *sizes[:-1]]), strict=True))
-        counts = dict(zip(unique, sizes, strict=True))
-        self.offsets = torch.tensor([int(starts[id(each)]) for each in datasets], device=device)
-        self.sizes = torch.tensor([counts[id(each)] for each in datasets], device=device)
+        sizes = np.array([len(each.rewards) for each in transitions])
+        which = [unique.index(dataset) for dataset in datasets]
+        self.sizes = torch.from_numpy(sizes[which]).to(device)
+        self.offsets = torch.from_numpy((np.cumsum(sizes) - sizes)[which]).to(device)
+
+    @property
+    def num_actions(self) -> int:
+        """Number of discrete actions.
+
+        Raises:
+            ValueError: If actions are continuous.
+        """
+        if self._num_actions is None:
+            raise ValueError("continuous actions have no number; look at `discrete` first")
+        return self._num_actions
 
     def sample(self, random: MemberRandom, batch_size: int) -> Batch:
         """Draws transitions uniformly with replacement, each member from its own dataset.
@@ -101,14 +107,21 @@ class MemberData:
         )
 
 
-def _actions(dataset: Dataset) -> tuple[tuple[int, ...], int | None]:
-    """Returns the shape of one action, and how many there are if they are discrete."""
+class Layout(NamedTuple):
+    """What the members' datasets have to agree in."""
+
+    observation_shape: tuple[int, ...]
+    action_shape: tuple[int, ...]
+    num_actions: int | None
+
+
+def _layout(dataset: Dataset) -> Layout:
     actions = dataset.transitions.actions
-    if actions.dtype.kind not in "iu":
-        return actions.shape[1:], None
-    spec = dataset.spec.action
-    known = spec.n if spec is not None else None
-    return actions.shape[1:], known or int(actions.max()) + 1
+    num_actions = None
+    if actions.dtype.kind in "iu":
+        declared = dataset.spec.action.n if dataset.spec.action is not None else None
+        num_actions = declared or int(actions.max()) + 1
+    return Layout(dataset.transitions.observations.shape[1:], actions.shape[1:], num_actions)
 
 
 def _join(arrays: list[np.ndarray], dtype: type, device: torch.device | str) -> Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import hetero_bench
 import numpy as np
 import torch
-from hetero_bench.runs import EvaluationRecord
 
+import hetero_bench
 from baselines.engine.members import Member
 from baselines.engine.method import Actor
+from hetero_bench.runs import EvaluationRecord
 
 
 class ActorPolicy:

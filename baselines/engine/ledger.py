@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 
 import torch
-from hetero_bench.provenance import package_versions
-from hetero_bench.runs import Budget, EvaluationRecord, ReferenceRecord, Run
 from pydantic import BaseModel, ConfigDict
 
 from baselines.engine.plan import Plan, config_values, dataset_record
+from hetero_bench.provenance import package_versions
+from hetero_bench.runs import Budget, EvaluationRecord, ReferenceRecord, Run
 
 
 class LogEntry(BaseModel):

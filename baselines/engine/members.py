@@ -44,8 +44,8 @@ def make_members(
     Raises:
         ValueError: If one of the three is empty or has repetitions.
     """
-    keys = {"dataset": [_record_key(dataset) for dataset in datasets]}
-    for name, values in (*keys.items(), ("config", configs), ("seed", seeds)):
+    which = [(dataset.id, dataset.size, dataset.draw) for dataset in datasets]
+    for name, values in (("dataset", which), ("config", configs), ("seed", seeds)):
         if not values:
             raise ValueError(f"a population needs at least one {name}; got none")
         if len(set(values)) != len(values):
@@ -57,10 +57,6 @@ def make_members(
         for config, label in zip(configs, labels, strict=True)
         for seed in seeds
     ]
-
-
-def _record_key(dataset: Dataset) -> tuple[Any, ...]:
-    return dataset.id, getattr(dataset, "size", None), getattr(dataset, "draw", None)
 
 
 def product(config: Any, sweep: Mapping[str, Sequence[Any]]) -> list[Any]:
@@ -84,7 +80,7 @@ def product(config: Any, sweep: Mapping[str, Sequence[Any]]) -> list[Any]:
 
 
 def differences(configs: Sequence[Any]) -> list[str]:
-    """Returns each config's values of the fields in which the configs differ, e.g. ``alpha=0.1``."""
+    """Returns for each config the fields in which the configs differ, e.g. ``alpha=0.1``."""
     names = [field.name for field in dataclasses.fields(configs[0])]
     swept = [name for name in names if len({getattr(each, name) for each in configs}) > 1]
     return [",".join(f"{name}={_short(getattr(each, name))}" for name in swept) for each in configs]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hetero_bench.runs import DatasetRecord
 
 from baselines.engine.members import Member
 from baselines.engine.method import Method
+from hetero_bench.runs import DatasetRecord
 
 
 @dataclass(frozen=True)
@@ -99,17 +99,20 @@ class Plan:
         return out / self.method.name / folder / "checkpoint.safetensors"
 
     def run_path(self, out: Path, member: Member) -> Path:
-        """Returns ``<out>/<method>/<dataset id>[/draw-<d>][/<label>]/seed-<k>/run.json``.
+        """Returns ``<out>/<method>/<dataset id>[/<draw>][/<label>]/seed-<k>/run.json``.
 
-        ``draw-<d>`` is there for other draws of a subset than the first, the label if members
-        differ in their configs.
+        ``<draw>`` is there for a subset of another size or draw than the id says, ``<label>`` if
+        members differ in their configs.
         """
-        folder = out / self.method.name / member.dataset.id
-        if member.dataset.draw:
-            folder /= f"draw-{member.dataset.draw}"
+        dataset = member.dataset
+        parts = [out, self.method.name, dataset.id]
+        if dataset.size is not None:
+            parts.append(f"size-{dataset.size}-draw-{dataset.draw}")
+        elif dataset.draw:
+            parts.append(f"draw-{dataset.draw}")
         if member.label:
-            folder /= member.label
-        return folder / f"seed-{member.seed}" / "run.json"
+            parts.append(member.label)
+        return Path(*parts, f"seed-{member.seed}", "run.json")
 
 
 def dataset_record(member: Member) -> DatasetRecord:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 
 def _signed(word: int) -> int:
-    """Returns the int64 with the bits of an unsigned 64-bit word (torch has no uint64 arithmetic)."""
+    """Returns the int64 with the bits of an unsigned word: torch has no uint64 arithmetic."""
     return word - (1 << 64) if word >> 63 else word
 
 
@@ -77,9 +77,8 @@ class MemberRandom:
 
     def uniform(self, *shape: int) -> Tensor:
         """Returns (P, *shape) float32 uniforms on the open interval (0, 1)."""
-        return _shift_right(self.bits(*shape), 64 - _UNIFORM_BITS).float().add_(0.5).mul_(
-            2.0**-_UNIFORM_BITS
-        )
+        numbers = _shift_right(self.bits(*shape), 64 - _UNIFORM_BITS).float()
+        return numbers.add_(0.5).mul_(2.0**-_UNIFORM_BITS)
 
     def integers(self, high: Tensor | int, *shape: int) -> Tensor:
         """Returns (P, *shape) int64 integers uniform on ``{0, ..., high - 1}``.

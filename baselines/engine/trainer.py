@@ -32,7 +32,7 @@ class Trainer:
         configs = [member.config for member in members]
         seeds = [member.seed for member in members]
         self.data = MemberData([member.dataset for member in members], device)
-        kind = "continuous" if self.data.num_actions is None else "discrete"
+        kind = "discrete" if self.data.discrete else "continuous"
         if kind not in method.actions:
             raise ValueError(
                 f"{method.name} is made for {' and '.join(method.actions)} actions; "

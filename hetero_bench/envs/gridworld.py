@@ -73,7 +73,10 @@ class GridworldMazeEnv(gymnasium.Env):
         ValueError: If an argument is not one of those described.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 15}
+    metadata: ClassVar[dict[str, Any]] = {  # pyright: ignore[reportIncompatibleVariableOverride]
+        "render_modes": ["rgb_array"],
+        "render_fps": 15,
+    }
 
     def __init__(
         self,

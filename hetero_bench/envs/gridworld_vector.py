@@ -25,7 +25,7 @@ from hetero_bench.envs.gridworld_rendering import DEFAULT_CELL_SIZE, render_grid
 
 
 class GridworldMazeVectorEnv(VectorEnv):
-    """``num_envs`` copies of :class:`hetero_bench.envs.gridworld.GridworldMazeEnv`, stepped at once.
+    """Copies of :class:`hetero_bench.envs.gridworld.GridworldMazeEnv`, stepped at once.
 
     Row ``i`` is bit-equal to the single environment under the same seeds. A row is reset only by
     :meth:`reset` (``AutoresetMode.DISABLED``). A finished row stays as it is when stepped: same
@@ -80,6 +80,7 @@ class GridworldMazeVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.states = np.full(num_envs, self.layout.start)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._was_reset = np.zeros(num_envs, dtype=bool)
         self._keys = np.zeros(num_envs, dtype=np.uint64)
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
         self._terminations = np.zeros(num_envs, dtype=bool)
@@ -114,12 +115,13 @@ class GridworldMazeVectorEnv(VectorEnv):
         """
         mask = self._reset_mask(options)
         seeds = self._seeds(seed)
-        for row in np.flatnonzero(mask):
+        for row in np.flatnonzero(mask).tolist():
             generator, row_seed = self._generators[row], seeds[row]
             if generator is None or row_seed is not None:
                 generator, _ = seeding.np_random(None if row_seed is None else int(row_seed))
                 self._generators[row] = generator
             self._keys[row] = draw_key(generator)
+        self._was_reset |= mask
         self._elapsed[mask] = 0
         self._terminations[mask] = False
         self._truncations[mask] = False
@@ -132,7 +134,7 @@ class GridworldMazeVectorEnv(VectorEnv):
         """Steps every row that has not finished.
 
         Args:
-            actions: (n,) integers in 0..4.
+            actions: (n,) integers; in 0..4 in rows that have not finished.
 
         Returns:
             Observations (n, 50) float32, rewards (n,) float64, terminations (n,) bool,
@@ -140,12 +142,17 @@ class GridworldMazeVectorEnv(VectorEnv):
 
         Raises:
             ValueError: If the actions have another shape or dtype, or are out of range.
+            gymnasium.error.ResetNeeded: If a row has never been reset.
         """
-        actions = self._checked_actions(actions)
+        if not self._was_reset.all():
+            row = int(np.argmin(self._was_reset))
+            raise gymnasium.error.ResetNeeded(f"environment {row} was never reset; call reset()")
         live = ~(self._terminations | self._truncations)
+        actions = self._checked_actions(actions, live)
         uniforms = counter_uniforms(self._keys, self._elapsed)
         executed = self.model.executed_actions(actions, uniforms)
-        moved = self._successors.take(self.states * NUM_ACTIONS + executed)
+        # Finished rows may carry any action: clipped here, their result is dropped.
+        moved = self._successors.take(self.states * NUM_ACTIONS + executed, mode="clip")
         self.states = np.where(live, moved, self.states)
         self._elapsed += live
         self._terminations = self.states == self.layout.goal
@@ -183,7 +190,7 @@ class GridworldMazeVectorEnv(VectorEnv):
             "_success": mask,
         }
 
-    def _checked_actions(self, actions: np.ndarray) -> np.ndarray:
+    def _checked_actions(self, actions: np.ndarray, live: np.ndarray) -> np.ndarray:
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
             raise ValueError(
@@ -191,8 +198,9 @@ class GridworldMazeVectorEnv(VectorEnv):
                 f"({self.num_envs},) integers"
             )
         actions = actions.astype(np.int64, copy=False)
-        if actions.view(np.uint64).max() >= NUM_ACTIONS:
-            row = int(np.argmax(actions.view(np.uint64) >= NUM_ACTIONS))
+        wrong = live & ((actions < 0) | (actions >= NUM_ACTIONS))
+        if wrong.any():
+            row = int(np.argmax(wrong))
             raise ValueError(
                 f"action of environment {row} is {actions[row]}; expected 0..{NUM_ACTIONS - 1}"
             )
@@ -217,5 +225,7 @@ class GridworldMazeVectorEnv(VectorEnv):
         if isinstance(seed, int | np.integer):
             return [int(seed) + row for row in range(self.num_envs)]
         if len(seed) != self.num_envs:
-            raise ValueError(f"got {len(seed)} seeds; expected one per environment, {self.num_envs}")
+            raise ValueError(
+                f"got {len(seed)} seeds; expected one per environment, {self.num_envs}"
+            )
         return seed

@@ -111,9 +111,7 @@ def behaviour_probabilities(
         room_uniform: Weight of the uniform policy in rooms; the rest goes away from the exit.
         hallway_uniform: Weight of the uniform policy in hallways; the rest goes towards the goal.
     """
-    preferred = np.where(
-        layout.in_room, OPPOSITE_ACTIONS[layout.exit_actions], layout.goal_actions
-    )
+    preferred = np.where(layout.in_room, OPPOSITE_ACTIONS[layout.exit_actions], layout.goal_actions)
     uniform = np.where(layout.in_room, room_uniform, hallway_uniform)[:, None]
     return uniform / NUM_ACTIONS + (1.0 - uniform) * np.eye(NUM_ACTIONS)[preferred]
 
@@ -189,7 +187,10 @@ def _notes(
     np.add.at(samples, (arrays.extras["states"], arrays.actions), 1)
     visits = samples.sum(axis=1)[live]
     supported = samples[live][behaviour[live] > 0.0]
-    expected, empirical = distance_from_uniform(expected_visits[live]), distance_from_uniform(visits)
+    expected, empirical = (
+        distance_from_uniform(expected_visits[live]),
+        distance_from_uniform(visits),
+    )
     return {
         "occupancy_against_uniform": {
             "expected_total_variation": _rounded(expected[0]),

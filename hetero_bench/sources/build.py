@@ -22,11 +22,17 @@ def fetch(spec: DatasetSpec, source: BuildSource, request: Request) -> Answer:
     """Runs the recipe.
 
     Raises:
-        SourceError: If the recipe here is of another version than the manifest's.
+        SourceError: If there is no such recipe here, or one of another version than the manifest's.
     """
     recipe = spec.recipe
     assert recipe is not None, "the manifest's validation asks for a recipe"
-    module = importlib.import_module(f"hetero_bench.recipes.{recipe.name}")
+    name = f"hetero_bench.recipes.{recipe.name}"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise SourceError(f"there is no recipe {recipe.name!r} in this release") from error
     if recipe.version != module.VERSION:
         raise SourceError(
             f"recipe {recipe.name!r} is at version {module.VERSION}; the manifest of {spec.id} "

@@ -1,0 +1,18 @@
+"""The population trainer: members = datasets × hyperparameters × seeds, trained in one process."""
+
+from baselines.engine.dry_run import Estimate, estimate
+from baselines.engine.method import Actor, Agent, Method, get_method, list_methods
+from baselines.engine.train import execute, make_plan, train
+
+__all__ = [
+    "Actor",
+    "Agent",
+    "Estimate",
+    "Method",
+    "estimate",
+    "execute",
+    "get_method",
+    "list_methods",
+    "make_plan",
+    "train",
+]

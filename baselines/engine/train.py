@@ -1,0 +1,254 @@
+"""Trains a population from its plan to its run records; resumes where it was interrupted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+import hetero_bench
+from baselines.engine.checkpoint import read_checkpoint, restore, write_checkpoint
+from baselines.engine.display import Display
+from baselines.engine.evaluation import evaluate_member
+from baselines.engine.ledger import Ledger, LogEntry
+from baselines.engine.members import make_members
+from baselines.engine.method import Method, get_method
+from baselines.engine.plan import Plan
+from baselines.engine.trainer import Trainer
+from hetero_bench.runs import Run, read_run_file, write_run
+
+CHUNK = 50
+"""Updates between two looks at the clock."""
+
+
+def make_plan(
+    method: Method | str,
+    datasets: Sequence[hetero_bench.Dataset | str],
+    seeds: Sequence[int],
+    configs: Any = None,
+    *,
+    steps: int,
+    device: str = "cpu",
+    log_every: int = 500,
+    eval_every: int | None = None,
+    evaluation_episodes: int | None = None,
+) -> Plan:
+    """Makes the plan of one population: datasets × configs × seeds.
+
+    Args:
+        method: A method or its name.
+        datasets: Datasets or their ids, with equal observation shapes and action spaces.
+        seeds: Member seeds.
+        configs: The method's ``Config``, several of them for a sweep, or None for its defaults.
+        steps: Gradient steps.
+        device: ``cpu`` or a torch device.
+        log_every: Steps between two points of the training curves.
+        eval_every: Steps between two evaluations; None for the final one only.
+        evaluation_episodes: Episodes per evaluation; None for the dataset's number.
+
+    Raises:
+        ValueError: If the method is unknown, or anything is missing or out of range.
+        UnknownDatasetError: If no dataset has an id.
+    """
+    method = get_method(method) if isinstance(method, str) else method
+    if configs is None:
+        configs = method.config()
+    if isinstance(configs, method.config):
+        configs = [configs]
+    for config in configs:
+        if not isinstance(config, method.config):
+            raise TypeError(f"{method.name} is configured by its Config; got {config!r}")
+    loaded = [hetero_bench.load(each) if isinstance(each, str) else each for each in datasets]
+    return Plan(
+        method=method,
+        members=tuple(make_members(loaded, configs, seeds)),
+        steps=steps,
+        log_every=log_every,
+        eval_every=eval_every,
+        evaluation_episodes=evaluation_episodes,
+        device=device,
+    )
+
+
+def train(
+    method: Method | str,
+    datasets: Sequence[hetero_bench.Dataset | str],
+    seeds: Sequence[int],
+    configs: Any = None,
+    *,
+    steps: int,
+    out: str | os.PathLike[str] = "runs",
+    overwrite: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> list[Run]:
+    """Trains datasets × configs × seeds as one population and writes one run JSON per member.
+
+    The same call continues a run that was interrupted, with the result it would have had, and
+    returns the records of one that has finished.
+
+    Args:
+        method: A method or its name.
+        datasets: Datasets or their ids, with equal observation shapes and action spaces.
+        seeds: Member seeds.
+        configs: The method's ``Config``, several of them for a sweep, or None for its defaults.
+        steps: Gradient steps.
+        out: Folder for results; see :meth:`~baselines.engine.plan.Plan.run_path`.
+        overwrite: Replace finished results, of this run or of others.
+        quiet: Show no progress.
+        **options: Further arguments of :func:`make_plan`.
+
+    Returns:
+        (P,) run records, seeds varying fastest, then configs.
+
+    Raises:
+        FileExistsError: If results of another run would be overwritten.
+        RuntimeError: If another process is training the same population.
+    """
+    plan = make_plan(method, datasets, seeds, configs, steps=steps, **options)
+    return execute(plan, out, overwrite=overwrite, quiet=quiet)
+
+
+def execute(
+    plan: Plan,
+    out: str | os.PathLike[str] = "runs",
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+    checkpoint_seconds: float = 30.0,
+) -> list[Run]:
+    """Carries a plan out; see :func:`train`.
+
+    Args:
+        plan: The population.
+        out: Folder for results.
+        overwrite: Replace finished results, of this run or of others.
+        quiet: Show no progress.
+        checkpoint_seconds: Time between two checkpoints; they are taken where metrics are logged.
+    """
+    out = Path(out)
+    path = plan.checkpoint_path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path.with_name(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RuntimeError(
+            f"another process is training this population in {path.parent}; wait for it, or "
+            "give another output folder"
+        ) from None
+    with lock:
+        session = Session(plan, out, overwrite=overwrite, quiet=quiet)
+        if session.ledger.step < plan.steps:
+            session.train(checkpoint_seconds)
+        return session.record()
+
+
+class Session:
+    """One process's work on a plan: from the last checkpoint, or the beginning, to the records."""
+
+    def __init__(self, plan: Plan, out: Path, *, overwrite: bool, quiet: bool):
+        self.plan = plan
+        self.out = out
+        self.path = plan.checkpoint_path(out)
+        count = len(plan.members)
+        title = f"{plan.method.title} × {count}" if count > 1 else plan.method.title
+        self.display = Display(title, plan.steps, quiet=quiet)
+        self.saved = None
+        self.ledger = Ledger.begin(plan, overwrites=overwrite)
+        if self.path.exists():
+            tensors, facts = read_checkpoint(self.path)
+            ledger = Ledger.model_validate(facts)
+            if not (ledger.recorded and overwrite):
+                self.saved, self.ledger = tensors, ledger
+                self.ledger.overwrites |= overwrite
+        if self.ledger.step < plan.steps and not self.ledger.overwrites:
+            self._refuse_overwriting()
+
+    def _refuse_overwriting(self, own: Sequence[Run] | None = None) -> None:
+        """Raises an error if a member's place is taken by a run other than its own."""
+        taken = []
+        for number, member in enumerate(self.plan.members):
+            path = self.plan.run_path(self.out, member)
+            if path.exists() and (own is None or not _same_results(path, own[number])):
+                taken.append(str(path))
+        if taken:
+            more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
+            raise FileExistsError(
+                f"results of another run are in the way: {', '.join(taken[:3])}{more}. Give "
+                "another output folder, or overwrite them (--overwrite)."
+            )
+
+    def train(self, checkpoint_seconds: float) -> None:
+        """Trains to the end, with logs, evaluations and checkpoints on the way."""
+        plan, ledger, display = self.plan, self.ledger, self.display
+        trainer = Trainer(plan.method, plan.members, plan.device)
+        if self.saved is not None:
+            restore(trainer.state_dict(), self.saved)
+            display.say(f"{display.title}: resuming at step {ledger.step:,} from {self.path}")
+        clock = saved_at = time.perf_counter()
+        with display.running(ledger.step):
+            while ledger.step < plan.steps:
+                stop = plan.next_stop(ledger.step)
+                for step in range(ledger.step, stop, CHUNK):
+                    trainer.advance(min(CHUNK, stop - step))
+                    display.update(min(step + CHUNK, stop))
+                ledger.step = stop
+                ledger.log.append(LogEntry(step=stop, metrics=trainer.take_metrics()))
+                self._report_frozen(trainer)
+                if plan.evaluates_at(stop):
+                    self._evaluate(trainer)
+                now = time.perf_counter()
+                ledger.wall_seconds += now - clock
+                clock = now
+                if stop == plan.steps or now - saved_at >= checkpoint_seconds:
+                    self._save(trainer.state_dict())
+                    saved_at = now
+
+    def _report_frozen(self, trainer: Trainer) -> None:
+        for number in trainer.frozen():
+            if number not in self.ledger.diverged:
+                self.ledger.diverged[number] = self.ledger.step
+                self.display.say(
+                    f"{self.plan.method.title} on {self.plan.members[number]} became non-finite "
+                    f"before step {self.ledger.step:,}; it is frozen at its last finite parameters"
+                )
+
+    def _evaluate(self, trainer: Trainer) -> None:
+        step, episodes = self.ledger.step, self.plan.evaluation_episodes
+        with self.display.paused():
+            for number, member in enumerate(self.plan.members):
+                actor = trainer.agent.actor(number)
+                record = evaluate_member(member, actor, step, episodes)
+                self.ledger.evaluations[number].append(record)
+
+    def _save(self, state: dict[str, Any]) -> None:
+        write_checkpoint(self.path, state, self.ledger.model_dump(mode="json"))
+
+    def record(self) -> list[Run]:
+        """Writes the run records that are missing and returns all of them."""
+        ledger, runs = self.ledger, self.ledger.runs(self.plan)
+        if ledger.recorded or not ledger.overwrites:
+            self._refuse_overwriting(own=runs)
+        for member, run in zip(self.plan.members, runs, strict=True):
+            path = self.plan.run_path(self.out, member)
+            if not (ledger.recorded and path.exists()):
+                write_run(run, path)
+        if ledger.recorded:
+            self.display.say(f"{self.display.title}: already trained, nothing to do")
+        else:
+            ledger.recorded = True
+            tensors, _ = read_checkpoint(self.path)
+            self._save(tensors)
+        return runs
+
+
+def _same_results(path: Path, run: Run) -> bool:
+    """Whether a run file holds these results, on whatever release of the code."""
+    fields = {"method", "config", "seed", "evaluations", "metrics", "status"}
+    (other,) = read_run_file(path)
+    return other.model_dump(include=fields) == run.model_dump(include=fields)
