@@ -182,10 +182,18 @@ def parse_sweep(config: type, sweep: Sequence[str]) -> dict[str, list[Any]]:
                 f"--sweep {entry!r}: expected FIELD=VALUE,VALUE,... with a field among "
                 f"{', '.join(known)}"
             )
-        option = f"--{name.replace('_', '-')}"
-        parsed = [tyro.cli(config, args=[option, *word.split()]) for word in text.split(",")]
-        values[name] = [getattr(each, name) for each in parsed]
+        values[name] = [_parse_value(config, name, word) for word in text.split(",")]
     return values
+
+
+def _parse_value(config: type, name: str, word: str) -> Any:
+    parsed = tyro.cli(
+        config,
+        prog=f"{PROGRAM} train --sweep",
+        args=[f"--{name.replace('_', '-')}", *word.split()],
+        config=(tyro.conf.FlagConversionOff,),
+    )
+    return getattr(parsed, name)
 
 
 def _print_estimate(plan: Plan, cost: Estimate) -> None:
@@ -212,9 +220,9 @@ def _print_results(plan: Plan, runs: Sequence[Run]) -> None:
     for member, run in zip(plan.members, runs, strict=True):
         groups[member.dataset.id, member.label].append((member.dataset, run))
     table = Table(title=f"{plan.method.title} after {plan.steps:,} steps", title_justify="left")
-    table.add_column("dataset")
+    table.add_column("dataset", overflow="fold")
     if any(member.label for member in plan.members):
-        table.add_column("setting")
+        table.add_column("setting", overflow="fold")
     for name in ("seeds", "score", "success", "diverged"):
         table.add_column(name, justify="right")
     for (dataset_id, label), rows in groups.items():

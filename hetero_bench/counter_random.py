@@ -23,15 +23,13 @@ def counter_bits(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
     """Returns 64 random bits for each pair of key and counter.
 
     Args:
-        keys: (n,) uint64, one per stream. At least one of the two must be an array.
-        counters: (n,) or scalar-like non-negative integers below 2**64 - 1.
+        keys: (n,) uint64, one per stream.
+        counters: (n,) non-negative integers below 2**64 - 1. Other shapes broadcast.
 
     Returns:
         uint64 array of the broadcast shape.
     """
-    bits = np.asarray(counters).astype(np.uint64)
-    bits = (bits + np.uint64(1)) * _INCREMENT
-    bits += keys
+    bits = keys + (counters.astype(np.uint64) + np.uint64(1)) * _INCREMENT
     bits ^= bits >> _SHIFTS[0]
     bits *= _MULTIPLIERS[0]
     bits ^= bits >> _SHIFTS[1]
@@ -45,7 +43,7 @@ def counter_uniforms(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
 
     Args:
         keys: (n,) uint64, one per stream.
-        counters: (n,) non-negative integers.
+        counters: (n,) non-negative integers below 2**64 - 1. Other shapes broadcast.
 
     Returns:
         float64 array of the broadcast shape.

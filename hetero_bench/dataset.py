@@ -223,7 +223,7 @@ class Dataset:
 
     def statistics(self) -> dict[str, Any]:
         """Returns counts, returns, lengths, rewards and action statistics as plain JSON values."""
-        from hetero_bench.cards import statistics
+        from hetero_bench.summaries import statistics
 
         return statistics(self)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,17 @@ DARK_THEME = {INK: "#e6e3dd", MUTED: "#a0a7af", RULE: "#3d444d"}
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#4aa8d8", "#8b6bb1", "#7f7f7f")
 """Colours of methods: Okabe & Ito's, two of them darkened, told apart by colour-blind readers."""
 
-MARKERS = "osD^vPX*"
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+PAGE_INCHES = 9.6
 LABEL_LENGTH = 34
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a method is drawn, the same in all figures of a report."""
+
+    colour: str
+    marker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ def interval_plot(
     *,
     xlabel: str = "normalised score (%)",
     references: Mapping[float, str] | None = None,
-    colours: Mapping[str, str] | None = None,
+    styles: Mapping[str, Style] | None = None,
 ) -> Figure:
     """Estimates and intervals as dots and bars, one row per method, one panel per title.
 
@@ -64,8 +73,8 @@ def interval_plot(
         panels: Title to rows, from top to bottom. Panels stand side by side and share the rows'
             labels only if these are the same in all panels.
         xlabel: Label of the horizontal axis.
-        references: Scores to mark by a dotted line where they lie in view, with their names.
-        colours: Colour of each label; ``method_colours`` of all labels by default.
+        references: Scores that every panel shows, marked by a dotted line, with their names.
+        styles: Style of each label; ``method_styles`` of all labels by default.
 
     Returns:
         The figure.
@@ -76,14 +85,14 @@ def interval_plot(
     if not panels or not all(panels.values()):
         raise ValueError("nothing to draw; expected at least one panel with at least one row")
     labels = list(dict.fromkeys(row.label for rows in panels.values() for row in rows))
-    colours = colours or method_colours(labels)
+    styles = styles or method_styles(labels)
     height = 0.62 + 0.3 * max(len(rows) for rows in panels.values())
     with _figure(height, len(panels)) as figure:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         orders = {tuple(row.label for row in rows) for rows in panels.values()}
         for index, (ax, (title, rows)) in enumerate(zip(axes, panels.items(), strict=True)):
             for y, row in enumerate(rows):
-                _draw_interval(ax, y, row, colours[row.label], MARKERS[labels.index(row.label) % 8])
+                _draw_interval(ax, y, row, styles[row.label])
             named = index == 0 or len(orders) > 1
             ax.set_yticks(range(len(rows)), [_short(row.label) for row in rows] if named else [])
             ax.set_ylim(len(rows) - 0.5, -0.5)
@@ -101,7 +110,7 @@ def performance_profile_plot(
     profiles: Mapping[str, Sequence[float]],
     bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
     *,
-    colours: Mapping[str, str] | None = None,
+    styles: Mapping[str, Style] | None = None,
 ) -> Figure:
     """Share of runs that score above each threshold: the higher the curve, the better.
 
@@ -112,14 +121,14 @@ def performance_profile_plot(
         thresholds: (K,) scores, percent, ascending.
         profiles: (K,) fractions of each method.
         bands: (K,) lower and upper bounds of each method, where there are any.
-        colours: Colour of each method.
+        styles: Style of each method.
 
     Returns:
         The figure.
     """
-    colours = colours or method_colours(profiles)
+    styles = styles or method_styles(profiles)
     bands = bands or {}
-    with _figure(2.9, 1) as figure:
+    with _figure(3.4, 1) as figure:
         ax = figure.subplots()
         every = max(1, len(thresholds) // 8)
         for index, (label, profile) in enumerate(profiles.items()):
@@ -129,7 +138,7 @@ def performance_profile_plot(
                     thresholds,
                     low,
                     high,
-                    color=colours[label],
+                    color=styles[label].colour,
                     alpha=0.14,
                     linewidth=0,
                     step="post",
@@ -138,9 +147,9 @@ def performance_profile_plot(
                 thresholds,
                 profile,
                 where="post",
-                color=colours[label],
+                color=styles[label].colour,
                 linewidth=1.8,
-                marker=MARKERS[index % len(MARKERS)],
+                marker=styles[label].marker,
                 markevery=(index * every // max(1, len(profiles)), every),
                 markersize=4,
                 label=_short(label),
@@ -157,9 +166,12 @@ def performance_profile_plot(
     return figure
 
 
-def method_colours(labels: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
-    """Assigns the palette to labels in their order."""
-    return {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels)}
+def method_styles(labels: Iterable[str]) -> dict[str, Style]:
+    """Gives every label a colour and a marker, in order; pairs repeat after 56 labels."""
+    return {
+        label: Style(PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)])
+        for index, label in enumerate(labels)
+    }
 
 
 def to_svg(figure: Figure) -> bytes:
@@ -174,16 +186,15 @@ def to_svg(figure: Figure) -> bytes:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "hetero_bench"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     variables = {colour: f"--c{index}" for index, colour in enumerate(DARK_THEME)}
     light = "".join(f"{name}:{colour};" for colour, name in variables.items())
     dark = "".join(f"{name}:{DARK_THEME[colour]};" for colour, name in variables.items())
     for colour, name in variables.items():
         svg = re.sub(f"(?<=[:\\s]){colour}\\b", f"var({name})", svg)
-    svg = re.sub(
-        r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1system-ui, 'Segoe UI', sans-serif", svg
-    )
+    svg = re.sub(r"'DejaVu Sans'[^;\"<>]*", "system-ui, 'Segoe UI', sans-serif", svg)
     style = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
-    start = svg.index(">", svg.index("<svg")) + 1
+    start = svg.index(">") + 1
     return (svg[:start] + style + svg[start:]).encode("utf-8")
 
 
@@ -211,14 +222,14 @@ def _figure(height: float, panels: int) -> Iterator[Figure]:
         "text.color": INK,
     }
     with matplotlib.rc_context(style):
-        width = 7.2 if panels < 4 else 1.9 * panels
+        width = max(PAGE_INCHES, 1.9 * panels)
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
 
 
-def _draw_interval(ax: Axes, y: int, row: IntervalRow, colour: str, marker: str) -> None:
-    interval = row.interval
+def _draw_interval(ax: Axes, y: int, row: IntervalRow, style: Style) -> None:
+    interval, colour = row.interval, style.colour
     if row.points:
         ax.plot(row.points, [y] * len(row.points), "|", color=colour, markersize=9, alpha=0.45)
     if not math.isnan(interval.low):
@@ -230,24 +241,22 @@ def _draw_interval(ax: Axes, y: int, row: IntervalRow, colour: str, marker: str)
             alpha=0.38,
             solid_capstyle="butt",
         )
-    ax.plot([interval.estimate], [y], marker, color=colour, markersize=6)
+    ax.plot([interval.estimate], [y], style.marker, color=colour, markersize=6)
 
 
 def _mark_references(ax: Axes, references: Mapping[float, str]) -> None:
-    low, high = ax.get_xlim()
     for score, name in references.items():
-        if low <= score <= high:
-            ax.axvline(score, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
-            ax.annotate(
-                name,
-                (score, 1.0),
-                xycoords=ax.get_xaxis_transform(),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-                fontsize=7.5,
-                color=MUTED,
-            )
+        ax.axvline(score, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+        ax.annotate(
+            name,
+            (score, 1.0),
+            xycoords=ax.get_xaxis_transform(),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7.5,
+            color=MUTED,
+        )
 
 
 def _clean(ax: Axes) -> None:

@@ -2,7 +2,7 @@
 
 from baselines.engine.dry_run import Estimate, estimate
 from baselines.engine.method import Actor, Agent, Method, get_method, list_methods
-from baselines.engine.train import execute, make_plan, train
+from baselines.engine.training import execute, make_plan, train
 
 __all__ = [
     "Actor",

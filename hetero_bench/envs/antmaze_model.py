@@ -129,21 +129,35 @@ class AntBatch:
         self.data = [mujoco.MjData(model) for _ in range(size)]
         self.observations = np.empty((size, NUM_OBSERVATIONS))
 
-    def reset(self, index: int, rng: np.random.Generator, xy: Sequence[float] | None = None) -> None:
+    def reset(
+        self, index: int, rng: np.random.Generator, xy: Sequence[float] | None = None
+    ) -> None:
         """Starts ant ``index`` again; see :func:`set_initial_state`."""
         set_initial_state(self.model, self.data[index], rng, xy)
-        self._observe(index)
+        self.observe(index)
 
-    def step(self, actions: np.ndarray) -> np.ndarray:
-        """Applies actions (n, 8), clipped to ±1, for ``STEP_SECONDS``; returns ``observations``."""
+    def step(
+        self, actions: np.ndarray, indices: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Holds actions, clipped to ±1, for ``STEP_SECONDS``.
+
+        Args:
+            actions: (k, 8), one row per ant that is stepped.
+            indices: Which ants; all by default.
+
+        Returns:
+            ``observations`` (n, 29).
+        """
         controls = np.clip(actions, -1.0, 1.0)
-        for index, data in enumerate(self.data):
-            data.ctrl[:] = controls[index]
+        for row, index in enumerate(range(len(self.data)) if indices is None else indices):
+            data = self.data[index]
+            data.ctrl[:] = controls[row]
             mujoco.mj_step(self.model, data, FRAME_SKIP)
-            self._observe(index)
+            self.observe(index)
         return self.observations
 
-    def _observe(self, index: int) -> None:
+    def observe(self, index: int | np.integer) -> None:
+        """Copies the state of ant ``index`` into ``observations``."""
         data = self.data[index]
         self.observations[index, :NUM_POSITIONS] = data.qpos
         self.observations[index, NUM_POSITIONS:] = data.qvel

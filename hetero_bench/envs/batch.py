@@ -125,7 +125,7 @@ class BatchedEnvironment:
 
 def make_batch(environment: EnvironmentSpec, num_envs: int) -> EnvironmentBatch:
     """Makes ``num_envs`` environments, batched where the environment has an implementation."""
-    batched = _registered(environment).vector_entry_point is not None
+    batched = registered(environment).vector_entry_point is not None
     return (BatchedEnvironment if batched else EnvironmentList)(environment, num_envs)
 
 
@@ -145,7 +145,7 @@ def require_environment(spec: DatasetSpec) -> EnvironmentSpec:
 
 def make_env(environment: EnvironmentSpec, **kwargs: Any) -> gymnasium.Env:
     """Makes one environment as the manifest describes it."""
-    _registered(environment)
+    registered(environment)
     arguments = {**environment.kwargs, "max_episode_steps": environment.max_episode_steps}
     return gymnasium.make(environment.id, **{**arguments, **kwargs})
 
@@ -154,14 +154,14 @@ def make_vec_env(
     environment: EnvironmentSpec, num_envs: int, **kwargs: Any
 ) -> gymnasium.vector.VectorEnv:
     """Makes environments stepped together, without autoreset (reset with ``reset_mask``)."""
-    spec = _registered(environment)
+    spec = registered(environment)
     arguments = {**environment.kwargs, "max_episode_steps": environment.max_episode_steps}
     mode = gymnasium.vector.AutoresetMode.DISABLED
     options = {} if spec.vector_entry_point else {"vector_kwargs": {"autoreset_mode": mode}}
     return gymnasium.make_vec(environment.id, num_envs, **options, **{**arguments, **kwargs})
 
 
-def _registered(environment: EnvironmentSpec) -> gymnasium.envs.registration.EnvSpec:
+def registered(environment: EnvironmentSpec) -> gymnasium.envs.registration.EnvSpec:
     """Looks the environment up in Gymnasium.
 
     Raises:

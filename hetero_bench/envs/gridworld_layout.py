@@ -35,25 +35,25 @@ KNOWN_MARKS = (WALL_MARK, HALLWAY_MARK, START_MARK, GOAL_MARK, *ROOM_MARKS)
 
 LAYOUTS: dict[str, tuple[str, ...]] = {
     # Three rooms and three hallways in the order of the way: down through the first room, under
-    # the wall and up the long hallway, down through the second room, under the third and up
-    # through it, and round to the goal. Each room is entered on the side that its behaviour
-    # policy drives to.
+    # the wall and up the hallway, down through the second room, down and along to the third, up
+    # through it and on to the goal. Each room is entered on the side that its behaviour policy
+    # drives to. The rooms are low, so that short trajectories can visit all cells evenly.
     "three-rooms": (
         "########################",
-        "#vvSvv#..vvvvv##^^^^^..#",
-        "#vvvvv#.#vvvvv##^^^^^#.#",
-        "#vvvvv#.#vvvvv##^^^^^#.#",
-        "#vvvvv#.#vvvvv##^^^^^#.#",
-        "#vvvvv#.#vvvvv##^^^^^#.#",
-        "#vvvvv#.#vvvvv##^^^^^#.#",
-        "#vvvvv#.#vvvvv##^^^^^#.#",
-        "#vvvvv#.#vvvvv##^^^^^#G#",
-        "#vvvvv#.#vvvvv##^^^^^###",
-        "#vvvvv#.#vvvvv##^^^^^###",
-        "#vvvvv#.#vvvvv##^^^^^###",
-        "###.###.###.######.#####",
-        "###.###.###.######.#####",
-        "###.....###........#####",
+        "#vvvSvvv#..vvvvvvv######",
+        "#vvvvvvv#.#vvvvvvv######",
+        "#vvvvvvv#.#vvvvvvv#G####",
+        "#vvvvvvv#.#vvvvvvv#.####",
+        "#vvvvvvv#.#vvvvvvv#.####",
+        "#vvvvvvv#.#vvvvvvv#.####",
+        "####.####.####.####.####",
+        "####......####.#^^^^^^^#",
+        "##############.#^^^^^^^#",
+        "##############.#^^^^^^^#",
+        "##############.#^^^^^^^#",
+        "##############.#^^^^^^^#",
+        "##############.#^^^^^^^#",
+        "##############......####",
         "########################",
     ),
 }
@@ -222,7 +222,7 @@ def _exit_actions(marks: np.ndarray, cells: np.ndarray, next_states: np.ndarray)
         if len(touched) > 1:
             row, column = cells[state]
             raise ValueError(
-                f"{state_marks[state]!r} in row {row}, column {column} touches rooms with "
+                f"{str(state_marks[state])!r} in row {row}, column {column} touches rooms with "
                 "different exit directions; expected one room, or a hallway"
             )
         exits[state] = touched.pop() if touched else HALLWAY

@@ -79,11 +79,9 @@ def _compare(
     elif bootstrap.shown_better(y, x):
         better = second
     elif math.isnan(difference.low):
-        reason = "a single run has no interval"
+        reason = "single run"
     elif difference.excludes(0.0):
         reason = "too few runs"
-    else:
-        reason = "the difference may be 0"
     improvement = resampling.estimate(
         scoring.probability_of_improvement, *x.scores, *y.scores, names=(first, second, *scope)
     )

@@ -129,7 +129,8 @@ class Comparison:
         difference: IQM of the first minus IQM of the second, percentage points.
         improvement: Probability that a run of the first beats a run of the second.
         better: Label of the better entry if the difference's interval excludes 0, else None.
-        reason: Why it is undecided; empty if it is decided.
+        reason: What stood in the way of a decision: ``"single run"``, ``"too few runs"``; empty if
+            it is decided, or undecided because the interval holds 0.
     """
 
     scope: tuple[str, ...]
@@ -142,8 +143,10 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """In words: ``"<label> is better"`` or ``"undecided"``."""
-        return f"{self.better} is better" if self.better is not None else "undecided"
+        """In words: ``"<label> is better"`` or ``"undecided"``, with the reason if it has one."""
+        if self.better is not None:
+            return f"{self.better} is better"
+        return f"undecided ({self.reason})" if self.reason else "undecided"
 
 
 @dataclass(frozen=True)
@@ -212,19 +215,25 @@ class Grade:
 
         return as_text(self, width)
 
-    def to_html(self, path: str | os.PathLike[str], sections: Sequence[Section] = ()) -> Path:
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        sections: Sequence[Section] = (),
+        title: str = "Offline RL scores",
+    ) -> Path:
         """Writes one self-contained HTML page.
 
         Args:
             path: File to write.
             sections: Further sections, put between the comparisons and the record of the data.
+            title: Title of the page.
 
         Returns:
             The path written.
         """
         from hetero_bench.grading.views import as_html
 
-        return atomic.write_file(path, as_html(self, sections))
+        return atomic.write_file(path, as_html(self, sections, title))
 
 
 def _plain(value: Any) -> Any:

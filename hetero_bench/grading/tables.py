@@ -74,7 +74,7 @@ def comparison_table(grade: Grade) -> Table:
                 scope_name(one),
                 formatting.estimate(one.difference),
                 formatting.estimate(one.improvement, 2),
-                one.verdict if one.better is not None else f"undecided: {one.reason}",
+                one.verdict,
             )
             for one in grade.comparisons
         ),

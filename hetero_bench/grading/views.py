@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hetero_bench import formatting
@@ -13,6 +14,8 @@ from hetero_bench.report import Figure, Section, Table, render
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
+
+    from hetero_bench.plotting import Style
 
 REFERENCES = {0.0: "random", 100.0: "expert"}
 UNLIMITED = 10_000
@@ -41,16 +44,16 @@ def as_text(grade: Grade, width: int | None = None) -> str:
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
-def as_html(grade: Grade, extra: Sequence[Section] = ()) -> str:
+def as_html(grade: Grade, extra: Sequence[Section], title: str) -> str:
     """Renders the report; see ``Grade.to_html``."""
     from hetero_bench import plotting
 
-    colours = plotting.method_colours([entry.label for entry in grade.entries])
-    sections = [_dataset_section(grade, one.label, colours) for one in grade.datasets]
+    styles = plotting.method_styles([entry.label for entry in grade.entries])
+    sections = [_dataset_section(grade, one.label, styles) for one in grade.datasets]
     if len(grade.shared) > 1:
-        sections.insert(0, _aggregate_section(grade, colours))
+        sections.insert(0, _aggregate_section(grade, styles))
     if _profile_makes_sense(grade):
-        sections.append(_profile_section(grade, colours))
+        sections.append(_profile_section(grade, styles))
     if grade.comparisons:
         sections.append(_comparison_section(grade))
     sections += extra
@@ -59,7 +62,7 @@ def as_html(grade: Grade, extra: Sequence[Section] = ()) -> str:
     sections.append(Section("Configurations", table=tables.config_table(grade)))
     runs = sum(len(result.seeds) for result in grade.results)
     return render(
-        "Offline RL scores",
+        title,
         sections,
         lead=_lead(grade),
         facts=(
@@ -88,7 +91,7 @@ def _lead(grade: Grade) -> str:
     return f"First place on {where} is undecided between {_listed(leaders)}."
 
 
-def _dataset_section(grade: Grade, dataset: str, colours: dict[str, str]) -> Section:
+def _dataset_section(grade: Grade, dataset: str, styles: Mapping[str, Style]) -> Section:
     from hetero_bench.plotting import IntervalRow, interval_plot, to_svg
 
     results = sorted(
@@ -96,7 +99,7 @@ def _dataset_section(grade: Grade, dataset: str, colours: dict[str, str]) -> Sec
         key=lambda result: (-result.iqm.estimate, result.entry),
     )
     rows = [IntervalRow(one.entry, one.iqm, one.scores) for one in results]
-    plot = interval_plot({"": rows}, references=REFERENCES, colours=colours)
+    plot = interval_plot({"": rows}, references=REFERENCES, styles=styles)
     figure = Figure(
         caption=f"Marker: IQM. Bar: {grade.level:.0%} interval. Thin strokes: single runs.",
         alt=f"Scores on {dataset}: "
@@ -104,10 +107,12 @@ def _dataset_section(grade: Grade, dataset: str, colours: dict[str, str]) -> Sec
         image=to_svg(plot),
     )
     table = tables.dataset_table(grade, dataset)
-    return Section(f"Scores on {dataset}", table=table, figures=(figure,))
+    if dataset != grade.datasets[0].label:
+        table = dataclasses.replace(table, note="")  # said once
+    return Section(dataset, table=table, figures=(figure,))
 
 
-def _aggregate_section(grade: Grade, colours: dict[str, str]) -> Section:
+def _aggregate_section(grade: Grade, styles: Mapping[str, Style]) -> Section:
     from hetero_bench.plotting import IntervalRow, interval_plot, to_svg
 
     order = tables.ranked(grade.aggregates)
@@ -122,7 +127,7 @@ def _aggregate_section(grade: Grade, colours: dict[str, str]) -> Section:
         "miss the expert.",
         alt="Aggregates over the shared datasets: "
         + "; ".join(f"{one.entry} IQM {formatting.estimate(one.iqm)}" for one in order),
-        image=to_svg(interval_plot(panels, xlabel="percent", colours=colours)),
+        image=to_svg(interval_plot(panels, xlabel="percent", styles=styles)),
     )
     text = (
         "Every dataset weighs the same. The IQM, the mean of the middle half of all runs, is "
@@ -138,7 +143,7 @@ def _profile_makes_sense(grade: Grade) -> bool:
     return len(grade.shared) > 1 or min(shared, default=0) >= PROFILE_RUNS
 
 
-def _profile_section(grade: Grade, colours: dict[str, str]) -> Section:
+def _profile_section(grade: Grade, styles: Mapping[str, Style]) -> Section:
     from hetero_bench.plotting import performance_profile_plot, to_svg
 
     order = tables.ranked(grade.aggregates)
@@ -146,11 +151,11 @@ def _profile_section(grade: Grade, colours: dict[str, str]) -> Section:
         grade.thresholds,
         {one.entry: one.profile for one in order},
         {one.entry: (one.profile_low, one.profile_high) for one in order},
-        colours=colours,
+        styles=styles,
     )
     figure = Figure(
         caption=f"Share of runs scoring above τ, with pointwise {grade.level:.0%} intervals. "
-        "The area under a curve is a mean; a curve above another everywhere is better everywhere.",
+        "A curve that lies above another everywhere belongs to the better method at every score.",
         alt="Performance profiles. Share of runs above the middle of the scale: "
         + "; ".join(f"{one.entry} {_middle(grade, one):.0%}" for one in order),
         image=to_svg(plot),

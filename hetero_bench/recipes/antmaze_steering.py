@@ -95,6 +95,7 @@ class SteeringTask:
         config: The task.
 
     Attributes:
+        targets: (n, 2) unit vectors, the true target directions.
         speeds: (n,) m/s towards the target in the last step.
     """
 
@@ -105,7 +106,7 @@ class SteeringTask:
         self.rng = rng
         self.ants = AntBatch(ant_model(), size)
         self.speeds = np.zeros(size)
-        self._targets = np.zeros((size, 2))
+        self.targets = np.zeros((size, 2))
         self._shown = np.zeros((size, 2))
         self._noise = np.zeros((size, 1))
         self._bias = np.zeros((size, NUM_JOINTS))
@@ -136,8 +137,9 @@ class SteeringTask:
         before = self.ants.observations[:, :2].copy()
         after = self.ants.step(actions + self._bias + noise)
         velocities = (after[:, :2] - before) / STEP_SECONDS
-        self.speeds = np.sum(velocities * self._targets, axis=1)
-        sideways = np.abs(velocities[:, 1] * self._targets[:, 0] - velocities[:, 0] * self._targets[:, 1])
+        self.speeds = np.sum(velocities * self.targets, axis=1)
+        ahead_x, ahead_y = self.targets.T
+        sideways = np.abs(velocities[:, 1] * ahead_x - velocities[:, 0] * ahead_y)
         upright = uprightness(after)
         fallen = upright < config.fall_uprightness
         rewards = (
@@ -166,7 +168,7 @@ class SteeringTask:
         if count == 0:
             return
         angles = rng.uniform(-np.pi, np.pi, count)
-        self._targets[mask] = np.stack((np.cos(angles), np.sin(angles)), axis=1)
+        self.targets[mask] = np.stack((np.cos(angles), np.sin(angles)), axis=1)
         low, high = config.target_steps
         self._until_redraw[mask] = rng.integers(low, high + 1, count)
         perturbed = rng.random((count, 1)) < config.perturbed
@@ -175,8 +177,8 @@ class SteeringTask:
         self._bias[mask] = perturbed * rng.uniform(-bias, bias, (count, NUM_JOINTS))
 
     def _features(self) -> np.ndarray:
-        angles = self.config.direction_noise * self.rng.standard_normal(len(self._targets))
+        angles = self.config.direction_noise * self.rng.standard_normal(len(self.targets))
         cosine, sine = np.cos(angles), np.sin(angles)
-        x, y = self._targets.T
+        x, y = self.targets.T
         self._shown[:, 0], self._shown[:, 1] = cosine * x - sine * y, sine * x + cosine * y
         return steering_features(self.ants.observations, self._shown)

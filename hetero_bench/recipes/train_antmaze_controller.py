@@ -23,8 +23,15 @@ from hetero_bench.envs.antmaze_model import NUM_JOINTS
 from hetero_bench.recipes.antmaze_steering import NUM_FEATURES, SteeringConfig, SteeringTask
 
 CURVE_COLUMNS = (
-    "steps", "seconds", "speed", "falls_per_1000", "reward", "action_std", "kl", "learning_rate",
-)  # fmt: skip
+    "steps",
+    "seconds",
+    "speed",
+    "falls_per_1000",
+    "reward",
+    "action_std",
+    "kl",
+    "learning_rate",
+)
 
 
 @dataclass(frozen=True)
@@ -64,19 +71,11 @@ class TrainingConfig:
     task: SteeringConfig = field(default_factory=SteeringConfig)
 
 
-def train(config: TrainingConfig) -> None:
-    """Trains until ``config.steps``, from the checkpoint in ``config.out`` if there is one."""
+def make_model(config: TrainingConfig, task: SteeringTask, seed: int = 0) -> tuple[Any, Any]:
+    """Returns an untrained Stable-Baselines3 PPO model and its normalised environment."""
     import torch
     from stable_baselines3 import PPO
-    from stable_baselines3.common.callbacks import BaseCallback
 
-    torch.set_num_threads(1)
-    config.out.mkdir(parents=True, exist_ok=True)
-    checkpoint = config.out / "checkpoint.pt"
-    saved = torch.load(checkpoint, weights_only=True) if checkpoint.is_file() else None
-    done = saved["steps"] if saved else 0
-    rng = np.random.default_rng(np.random.SeedSequence([config.seed, done]))
-    task = SteeringTask(config.num_envs, rng, config.task)
     env = _normalised(task, config.gamma)
     model = PPO(
         "MlpPolicy",
@@ -92,9 +91,25 @@ def train(config: TrainingConfig) -> None:
             "net_arch": {"pi": [config.width] * 2, "vf": [config.width] * 2},
             "log_std_init": config.log_std,
         },
-        seed=config.seed + done,
+        seed=seed,
         device="cpu",
     )
+    return model, env
+
+
+def train(config: TrainingConfig) -> None:
+    """Trains until ``config.steps``, from the checkpoint in ``config.out`` if there is one."""
+    import torch
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    torch.set_num_threads(1)
+    config.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = config.out / "checkpoint.pt"
+    saved = torch.load(checkpoint, weights_only=True) if checkpoint.is_file() else None
+    done = saved["steps"] if saved else 0
+    rng = np.random.default_rng(np.random.SeedSequence([config.seed, done]))
+    task = SteeringTask(config.num_envs, rng, config.task)
+    model, env = make_model(config, task, config.seed + done)
     if saved:
         model.policy.load_state_dict(saved["policy"])
         model.policy.optimizer.load_state_dict(saved["optimizer"])
@@ -124,10 +139,15 @@ def train(config: TrainingConfig) -> None:
             self.sums[:] = 0
             logged = model.logger.name_to_value
             row = (
-                self.num_timesteps, self.seconds(), speed, 1000 * falls / envs, reward,
-                model.policy.log_std.detach().exp().mean().item(), logged.get("train/approx_kl", np.nan),
+                self.num_timesteps,
+                self.seconds(),
+                speed,
+                1000 * falls / envs,
+                reward,
+                model.policy.log_std.detach().exp().mean().item(),
+                logged.get("train/approx_kl", np.nan),
                 model.policy.optimizer.param_groups[0]["lr"],
-            )  # fmt: skip
+            )
             _append(config.out / "learning_curve.csv", row)
             if time.monotonic() - self.last_saved > config.checkpoint_seconds:
                 self.save()

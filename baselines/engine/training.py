@@ -57,11 +57,13 @@ def make_plan(
     method = get_method(method) if isinstance(method, str) else method
     if configs is None:
         configs = method.config()
-    if isinstance(configs, method.config):
+    if not isinstance(configs, Sequence):
         configs = [configs]
     for config in configs:
         if not isinstance(config, method.config):
-            raise TypeError(f"{method.name} is configured by its Config; got {config!r}")
+            raise TypeError(
+                f"{method.name} is configured by {method.config.__module__}.Config; got {config!r}"
+            )
     loaded = [hetero_bench.load(each) if isinstance(each, str) else each for each in datasets]
     return Plan(
         method=method,

@@ -1,0 +1,166 @@
+"""How unevenly a dataset's behaviour varies over the state space.
+
+Singh et al. (2023), "Offline RL With Realistic Datasets: Heteroskedasticity and Support
+Constraints" (ReDS). A policy π is compared with the behaviour policy β state by state,
+
+    D(π, β)(s) = Σ_a π(a|s) (π(a|s) / β(a|s) - 1) = χ²(π(·|s) ‖ β(·|s)),
+
+and heteroskedasticity is how much that varies: as differential concentrability (their Eq. 4),
+
+    C_diff = E_{s1,s2~d^π} [ (√(D(s1)/μ(s1)) - √(D(s2)/μ(s2)))² ] = 2 Var_{s~d^π} √(D(s)/μ(s)),
+
+with d^π the state distribution of π and μ that of the data; or, as in their Table 3, as the standard
+deviation and the maximum of D over the dataset's states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from hetero_bench.dataset import Dataset
+from hetero_bench.tabular import TabularMDP
+
+SMOOTHING = 1e-3
+"""β is mixed with this much of the uniform distribution, so that D is finite."""
+GAMMA = 0.99
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True, eq=False)
+class Heteroskedasticity:
+    """Measures of one dataset against one policy.
+
+    Attributes:
+        dataset_id: The dataset's canonical id.
+        divergence: (S,) D(π, β)(s); NaN where the data has no row.
+        state_distribution: (S,) μ(s), share of the rows that begin in the state.
+        occupancy: (S,) d^π(s), normalised discounted occupancy of π.
+        unvisited: d^π mass of states without data; they are left out of ``c_diff``.
+        c_diff: Differential concentrability, Eq. 4.
+        twice_variance: 2 Var_{d^π} D, what is left of Eq. 4 without root and μ.
+        mean: Mean of D over the dataset's rows.
+        std: Standard deviation of D over the dataset's rows (Table 3).
+        maximum: Largest D of a state that the data has (Table 3).
+        quantiles: Of D over the dataset's rows, by probability.
+        behaviour: ``exact``: β as recorded; ``fitted``: β estimated by counting.
+    """
+
+    dataset_id: str
+    divergence: np.ndarray
+    state_distribution: np.ndarray
+    occupancy: np.ndarray
+    unvisited: float
+    c_diff: float
+    twice_variance: float
+    mean: float
+    std: float
+    maximum: float
+    quantiles: dict[float, float]
+    behaviour: Literal["exact", "fitted"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the scalar measures as plain JSON values."""
+        names = ("dataset_id", "behaviour", "c_diff", "twice_variance", "mean", "std", "maximum")
+        document = {name: getattr(self, name) for name in names}
+        return {**document, "unvisited": self.unvisited, "quantiles": self.quantiles}
+
+
+def heteroskedasticity(
+    dataset: Dataset,
+    policy: np.ndarray | None = None,
+    *,
+    behaviour: Literal["exact", "fitted"] | None = None,
+) -> Heteroskedasticity:
+    """Measures how unevenly a tabular dataset's behaviour varies over its states.
+
+    Args:
+        dataset: Has ``states`` (N,) among its extras, and an environment with an exact model
+            (``env.unwrapped.mdp``).
+        policy: (S, A) π; by default the optimal policy (value iteration, discount 0.99).
+        behaviour: Where β comes from: ``exact``, from ``behaviour_probabilities`` (N, A) among the
+            extras, or ``fitted``, by counting actions; by default exact if recorded.
+
+    Raises:
+        ValueError: If the dataset is not tabular, or what ``behaviour`` needs is not recorded.
+    """
+    mdp = _exact_model(dataset)
+    recorded = "behaviour_probabilities" in dataset.extras
+    behaviour = behaviour or ("exact" if recorded else "fitted")
+    if behaviour == "exact" and not recorded:
+        raise ValueError(
+            f"{dataset.id} does not record behaviour_probabilities; use behaviour='fitted'"
+        )
+    states = np.asarray(dataset.extras["states"], dtype=np.int64)
+    counts = np.bincount(states, minlength=mdp.num_states)
+    if behaviour == "exact":
+        rows = np.asarray(dataset.extras["behaviour_probabilities"], dtype=np.float64)
+        total = np.zeros(mdp.rewards.shape)
+        np.add.at(total, states, rows)
+    else:
+        pairs = states * mdp.num_actions + np.asarray(dataset.arrays.actions)
+        total = np.bincount(pairs, minlength=mdp.rewards.size).reshape(mdp.rewards.shape)
+    seen = counts > 0
+    probabilities = mdp.uniform_policy()
+    probabilities[seen] = total[seen] / total[seen].sum(axis=1, keepdims=True)
+
+    pi = mdp.value_iteration(GAMMA).policy if policy is None else np.asarray(policy, np.float64)
+    occupancy = mdp.occupancy(pi, GAMMA)
+    divergence = np.where(seen, chi_square(pi, smooth(probabilities)), np.nan)
+    mu = counts / counts.sum()
+    by_row = divergence[states]
+    return Heteroskedasticity(
+        dataset_id=dataset.id,
+        divergence=divergence,
+        state_distribution=mu,
+        occupancy=occupancy,
+        unvisited=float(occupancy[~seen].sum()),
+        c_diff=differential_concentrability(divergence[seen], mu[seen], occupancy[seen]),
+        twice_variance=2.0 * _variance(divergence[seen], occupancy[seen]),
+        mean=float(by_row.mean()),
+        std=float(by_row.std()),
+        maximum=float(divergence[seen].max()),
+        quantiles={q: float(np.quantile(by_row, q)) for q in QUANTILES},
+        behaviour=behaviour,
+    )
+
+
+def smooth(probabilities: np.ndarray) -> np.ndarray:
+    """Returns (S, A) probabilities mixed with a little of the uniform distribution."""
+    return (1.0 - SMOOTHING) * probabilities + SMOOTHING / probabilities.shape[-1]
+
+
+def chi_square(policy: np.ndarray, behaviour: np.ndarray) -> np.ndarray:
+    """Returns (S,) D(π, β)(s) = Σ_a π (π/β - 1) of (S, A) probabilities, β positive."""
+    return (policy * (policy / behaviour - 1.0)).sum(axis=-1)
+
+
+def differential_concentrability(
+    divergence: np.ndarray, state_distribution: np.ndarray, occupancy: np.ndarray
+) -> float:
+    """Returns C_diff (Eq. 4) as 2 Var_{d^π} √(D/μ).
+
+    Args:
+        divergence: (S,) D(π, β)(s), non-negative up to rounding.
+        state_distribution: (S,) μ(s), positive.
+        occupancy: (S,) d^π(s); it is normalised over the states given.
+    """
+    ratio = np.maximum(divergence, 0.0) / state_distribution
+    return 2.0 * _variance(np.sqrt(ratio), occupancy)
+
+
+def _variance(values: np.ndarray, weights: np.ndarray) -> float:
+    weights = weights / weights.sum()
+    mean = (weights * values).sum()
+    return float((weights * (values - mean) ** 2).sum())
+
+
+def _exact_model(dataset: Dataset) -> TabularMDP:
+    if "states" not in dataset.extras:
+        raise ValueError(
+            f"{dataset.id} does not record states, so it is not tabular; expected a gridworld "
+            "dataset"
+        )
+    return dataset.make_env().unwrapped.mdp

@@ -1,0 +1,130 @@
+"""A small trained network as NumPy arrays: observation normaliser, tanh layers, Gaussian actions.
+
+Stored as safetensors: ``layers.<i>.weight`` (out, in), ``layers.<i>.bias`` (out,),
+``normaliser.mean`` and ``normaliser.std`` (in,), ``log_std`` (act,), all float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+NORMALISED_LIMIT = 10.0
+"""Normalised inputs are clipped to plus or minus this."""
+
+
+@dataclass(frozen=True, eq=False)
+class TanhMLP:
+    """Means of a Gaussian policy: tanh after every layer but the last, float32.
+
+    Attributes:
+        weights: One (out, in) matrix per layer.
+        biases: One (out,) vector per layer.
+        mean: (in,) of the inputs, subtracted.
+        std: (in,) of the inputs, divided by.
+        log_std: (act,) log standard deviation that the policy was trained with.
+    """
+
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    mean: np.ndarray
+    std: np.ndarray
+    log_std: np.ndarray
+
+    @property
+    def num_inputs(self) -> int:
+        """Length of an input."""
+        return len(self.mean)
+
+    @property
+    def num_outputs(self) -> int:
+        """Length of an action."""
+        return len(self.log_std)
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns unclipped action means (n, act) for inputs (n, in), both float32."""
+        hidden = (inputs.astype(np.float32, copy=False) - self.mean) / self.std
+        np.clip(hidden, -NORMALISED_LIMIT, NORMALISED_LIMIT, out=hidden)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            hidden = np.tanh(hidden @ weight.T + bias)
+        return hidden @ self.weights[-1].T + self.biases[-1]
+
+    def save(self, path: str | os.PathLike[str], metadata: dict[str, str] | None = None) -> str:
+        """Writes the safetensors file and returns its sha256."""
+        tensors = {
+            "normaliser.mean": self.mean,
+            "normaliser.std": self.std,
+            "log_std": self.log_std,
+        }
+        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            tensors[f"layers.{index}.weight"] = weight
+            tensors[f"layers.{index}.bias"] = bias
+        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        data = safetensors.numpy.save(contiguous, metadata)
+        Path(path).write_bytes(data)
+        return hashlib.sha256(data).hexdigest()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], sha256: str | None = None) -> TanhMLP:
+        """Reads a safetensors file.
+
+        Args:
+            path: The file.
+            sha256: Hex digest that the file must have, None to take it as it is.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file has another digest, is no safetensors file, or its tensors are
+                no such network.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no policy weights at {path}; they come with the registry: reinstall hetero-bench "
+                "or restore the file"
+            )
+        data = path.read_bytes()
+        found = hashlib.sha256(data).hexdigest()
+        if sha256 is not None and found != sha256:
+            raise ValueError(
+                f"the policy weights {path} have sha256 {found}; expected {sha256}. The file is "
+                "damaged or of another version: reinstall hetero-bench or restore it"
+            )
+        try:
+            tensors = safetensors.numpy.load(data)
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        return cls._from_tensors(tensors, path)
+
+    @classmethod
+    def _from_tensors(cls, tensors: dict[str, np.ndarray], path: Path) -> TanhMLP:
+        depth = sum(name.startswith("layers.") for name in tensors) // 2
+        names = [f"layers.{i}.{part}" for i in range(depth) for part in ("weight", "bias")]
+        expected = sorted([*names, "normaliser.mean", "normaliser.std", "log_std"])
+        if depth == 0 or sorted(tensors) != expected:
+            raise ValueError(f"{path} holds {sorted(tensors)}; expected {expected}")
+        policy = cls(
+            weights=tuple(tensors[f"layers.{i}.weight"] for i in range(depth)),
+            biases=tuple(tensors[f"layers.{i}.bias"] for i in range(depth)),
+            mean=tensors["normaliser.mean"],
+            std=tensors["normaliser.std"],
+            log_std=tensors["log_std"],
+        )
+        sizes = [len(policy.mean), *(len(bias) for bias in policy.biases)]
+        shapes = [weight.shape for weight in policy.weights]
+        if (
+            shapes != list(zip(sizes[1:], sizes[:-1], strict=True))
+            or policy.std.shape != policy.mean.shape
+            or policy.log_std.shape != policy.biases[-1].shape
+        ):
+            raise ValueError(f"{path} holds layers of shapes {shapes} that do not fit together")
+        for name, tensor in tensors.items():
+            if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+                raise ValueError(f"{path}: {name} is not finite float32")
+        return policy

@@ -1,0 +1,89 @@
+"""A dataset's statistics as plain JSON values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hetero_bench.spec import ArraySpec
+
+if TYPE_CHECKING:
+    from hetero_bench.dataset import Dataset
+
+BEHAVIOUR_PROBABILITIES = "behaviour_probabilities"
+_BLOCK_ROWS = 1 << 16
+SUMMARY = ("mean", "std", "min", "q25", "median", "q75", "max")
+
+
+def statistics(dataset: Dataset) -> dict[str, Any]:
+    """Summarises a dataset; reads every row once, block by block where it is wide.
+
+    Args:
+        dataset: Memory-mapped or in memory.
+
+    Returns:
+        JSON values: ``transitions``, ``episodes``, ``terminations``, ``truncations``; summaries
+        (mean, population std, min, quartiles, max) of ``returns`` (undiscounted, raw), ``lengths``
+        and ``rewards``; ``normalized_scores`` (percent) where there are reference returns;
+        ``actions``: ``counts`` and ``frequencies`` of discrete actions, or mean, std, min and max
+        per dimension; ``behaviour_entropy`` (nats) where the behaviour's probabilities are
+        stored; ``notes``.
+    """
+    arrays = dataset.arrays
+    returns = dataset.returns()
+    result: dict[str, Any] = {
+        "transitions": arrays.num_transitions,
+        "episodes": arrays.num_episodes,
+        "terminations": int(arrays.terminations.sum()),
+        "truncations": int(arrays.truncations.sum()),
+        "returns": _summary(returns),
+        "lengths": _summary(np.diff(arrays.episode_starts())),
+        "rewards": _summary(arrays.rewards),
+        "actions": _action_statistics(arrays.actions, dataset.spec.action),
+        "notes": arrays.notes,
+    }
+    if dataset.spec.reference is not None:
+        result["normalized_scores"] = _summary(dataset.spec.normalized_score(returns))
+    probabilities = dataset.extras.get(BEHAVIOUR_PROBABILITIES)
+    if probabilities is not None:
+        entropy = _entropy(probabilities)
+        result["behaviour_entropy"] = {
+            **_summary(entropy),
+            "uniform": float(np.log(probabilities.shape[1])),
+            "deterministic": float(np.mean(entropy < 1e-6)),
+        }
+    return result
+
+
+def _summary(values: np.ndarray) -> dict[str, float]:
+    quantiles = np.percentile(values, [0, 25, 50, 75, 100]).tolist()
+    moments = [float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))]
+    return dict(zip(SUMMARY, moments + quantiles, strict=True))
+
+
+def _action_statistics(actions: np.ndarray, spec: ArraySpec | None) -> dict[str, Any]:
+    if actions.dtype.kind in "iu" and actions.ndim == 1:
+        counts = np.bincount(actions, minlength=(spec.n if spec else None) or 0)
+        return {"counts": counts.tolist(), "frequencies": (counts / len(actions)).tolist()}
+    flat = actions.reshape(len(actions), -1)
+    mean = flat.mean(axis=0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for start in range(0, len(flat), _BLOCK_ROWS):
+        squares += np.square(flat[start : start + _BLOCK_ROWS] - mean).sum(axis=0)
+    return {
+        "mean": mean.tolist(),
+        "std": np.sqrt(squares / len(flat)).tolist(),
+        "min": flat.min(axis=0).astype(float).tolist(),
+        "max": flat.max(axis=0).astype(float).tolist(),
+    }
+
+
+def _entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Returns (N,) float64 entropies in nats of (N, A) distributions."""
+    result = np.empty(len(probabilities))
+    for start in range(0, len(probabilities), _BLOCK_ROWS):
+        block = probabilities[start : start + _BLOCK_ROWS].astype(np.float64)
+        logs = np.log(np.where(block > 0, block, 1.0))
+        result[start : start + len(block)] = -(block * logs).sum(axis=1)
+    return result

@@ -1,0 +1,122 @@
+"""Members of a population are independent of each other, bit for bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from baselines import bc, cql
+from baselines.engine.checkpoint import flatten
+from baselines.engine.members import Member
+from baselines.engine.trainer import Trainer
+from tests.toy import corridor
+
+DATASETS = [corridor("long", episodes=60, seed=1), corridor("short", episodes=20, seed=2)]
+SPECIAL = {
+    bc.METHOD: bc.Config(learning_rate=2e-3),
+    cql.METHOD: cql.Config(alpha=0.05, learning_rate=2e-3, target_rate=0.02),
+}
+METHODS = pytest.mark.parametrize("method", SPECIAL, ids=lambda method: method.name)
+
+
+def members(method, seeds, dataset=1, config=None):
+    """Members of which the third is always the same."""
+    group = [Member(DATASETS[dataset], config or method.config(), seed) for seed in seeds]
+    group.insert(2, Member(DATASETS[0], SPECIAL[method], seed=77))
+    return group
+
+
+def trained(method, group, steps=50):
+    trainer = Trainer(method, group, "cpu")
+    trainer.advance(steps)
+    return trainer
+
+
+def member_tensors(trainer, number):
+    """The tensors of one member, by name, without those that all members share."""
+    return {
+        name: tensor[number].clone()
+        for name, tensor in flatten(trainer.state_dict())
+        if tensor.dim() > 0
+    }
+
+
+@METHODS
+def test_a_member_is_bit_equal_when_its_neighbours_change(method):
+    first = trained(method, members(method, [0, 1, 2, 3]))
+    second = trained(method, members(method, [9, 8, 7, 6], 0, method.config(learning_rate=0.1)))
+    ours, theirs = member_tensors(first, 2), member_tensors(second, 2)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+    assert not torch.equal(member_tensors(first, 1)["batches.keys"], ours["batches.keys"])
+
+
+@METHODS
+def test_a_member_is_the_same_in_populations_of_any_size(method):
+    group = members(method, [0, 1, 2, 3, 4, 5])
+    together, alone = trained(method, group), trained(method, group[2:3])
+    ours, theirs = member_tensors(together, 2), member_tensors(alone, 0)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5, msg=name)
+
+
+@METHODS
+def test_members_with_equal_settings_are_equal_and_others_differ(method):
+    twins = [Member(DATASETS[0], method.config(), seed) for seed in (5, 5, 6)]
+    trainer = trained(method, twins, 10)
+    first, second, third = (member_tensors(trainer, number) for number in range(3))
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-6)
+    parameters = next(name for name in first if name in ("agent.policy", "agent.critic"))
+    assert not torch.equal(first[parameters], third[parameters])
+
+
+def test_a_member_that_diverges_is_frozen_and_its_neighbours_do_not_notice():
+    """Rewards near the largest float overflow the squared TD error."""
+    healthy, sick = cql.Config(), cql.Config(reward_scale=1e38)
+    groups = [
+        [Member(DATASETS[0], config, seed) for seed, config in enumerate(configs)]
+        for configs in ([healthy, sick, healthy], [healthy, healthy, healthy])
+    ]
+    with_sick = Trainer(cql.METHOD, groups[0], "cpu")
+    initial = with_sick.agent.critic[1].detach().clone()
+    with_sick.advance(30)
+    without = trained(cql.METHOD, groups[1], 30)
+    assert with_sick.frozen() == [1]
+    assert without.frozen() == []
+    frozen = with_sick.agent.critic[1].detach().clone()
+    assert frozen.isfinite().all()
+    target = with_sick.agent.target[1].clone()
+    with_sick.advance(10)
+    without.advance(10)
+    assert torch.equal(with_sick.agent.critic[1], frozen)
+    assert torch.equal(with_sick.agent.target[1], target)
+    assert (frozen - initial).abs().max() < 1.0
+    for number in (0, 2):
+        ours, theirs = member_tensors(with_sick, number), member_tensors(without, number)
+        for name in ours:
+            assert torch.equal(ours[name], theirs[name]), name
+
+
+def test_metrics_are_means_since_the_last_reading():
+    group = [Member(DATASETS[0], bc.Config(), seed) for seed in (0, 1)]
+    single = Trainer(bc.METHOD, group, "cpu")
+    losses = []
+    for _ in range(5):
+        single.advance(1)
+        losses.append(single.take_metrics()["loss"])
+    many = Trainer(bc.METHOD, group, "cpu")
+    many.advance(2)
+    many.advance(3)
+    expected = torch.tensor(losses).mean(0).tolist()
+    assert many.take_metrics()["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_members_have_to_agree_in_what_shapes_the_computation():
+    group = [
+        Member(DATASETS[0], bc.Config(hidden_sizes=sizes), seed)
+        for seed, sizes in enumerate([(8,), (16,)])
+    ]
+    with pytest.raises(ValueError, match="must agree in 'hidden_sizes'"):
+        Trainer(bc.METHOD, group, "cpu")
