@@ -85,7 +85,7 @@ class OnnxPolicy:
 
     Raises:
         ImportError: If onnxruntime is not installed.
-        ValueError: If the inputs or the output have other names.
+        ValueError: If the file is damaged, or the inputs or the output have other names.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -97,9 +97,12 @@ class OnnxPolicy:
             ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            os.fspath(path), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                os.fspath(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's own errors share no public base class
+            raise ValueError(f"{path} is not a readable ONNX model: {error}") from error
         inputs = {tensor.name: tensor.shape for tensor in self._session.get_inputs()}
         outputs = [tensor.name for tensor in self._session.get_outputs()]
         if "observation" not in inputs or set(inputs) - {"observation", "noise"}:

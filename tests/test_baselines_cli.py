@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from baselines import bc, cql
@@ -26,10 +28,11 @@ SMALL = ["--config.hidden-sizes", "8", "--config.batch-size", "8"]
 
 
 def test_arguments_of_train_depend_on_the_method():
-    options, config = parse_train(
+    arguments = shlex.split(
         "--method cql --dataset a b --seeds 0 1 2 --config.alpha 0.1 --config.hidden-sizes 8 4 "
-        "--sweep alpha=1 --sweep temperature=2 --eval-every 50 --dry-run".split()
+        "--sweep alpha=1 --sweep temperature=2 --eval-every 50 --dry-run"
     )
+    options, config = parse_train(arguments)
     assert config == cql.Config(alpha=0.1, hidden_sizes=(8, 4))
     assert (options.dataset, options.seeds) == (("a", "b"), (0, 1, 2))
     assert options.sweep == ("alpha=1", "temperature=2")

@@ -26,6 +26,7 @@ from hetero_bench.envs.gridworld_rendering import (
     WALL_COLOUR,
 )
 from hetero_bench.envs.gridworld_vector import GridworldMazeVectorEnv
+from hetero_bench.registry import get_spec
 from hetero_bench.tabular_policy import TabularPolicy
 
 NOOP, UP, DOWN, LEFT, RIGHT = range(5)
@@ -525,7 +526,8 @@ def test_exact_returns_and_visits_agree_with_rollouts():
 def test_reference_scores_of_the_default_maze():
     """The exact numbers that the registry states: 300 steps, random against optimal."""
     mdp = gridworld_mdp()
+    reference = get_spec("gridworld-hetero").reference
     random = mdp.expected_return(mdp.uniform_policy(), horizon=300)
     expert = mdp.expected_return(mdp.value_iteration(0.99).policy, horizon=300)
-    assert random == pytest.approx(4.16e-13, rel=0.01)
-    assert expert == pytest.approx(1.0, abs=1e-12)
+    assert random == pytest.approx(reference.random, rel=1e-9)
+    assert expert == pytest.approx(reference.expert, abs=1e-12)

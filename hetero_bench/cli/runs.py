@@ -84,9 +84,10 @@ def train() -> int:
 
 
 def hand_over(arguments: list[str]) -> int:
-    """Becomes `python -m baselines train`, of the checkout that this package lies in."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "baselines" / "__main__.py").is_file():
+    """Becomes `python -m baselines train`, of the checkout around this package or of this folder."""
+    roots = (Path(__file__).resolve().parents[2], Path.cwd())
+    root = next((root for root in roots if (root / "baselines" / "__main__.py").is_file()), None)
+    if root is None:
         raise ImportError(
             "the reference baselines are not part of the installed package; clone hetero_bench's "
             "repository, `pip install -e '.[baselines]'` there and run "

@@ -1,0 +1,125 @@
+"""Ten seeds as one population against ten runs one after the other.
+
+``python benchmarks/population.py`` trains the shipped config of each method both ways, alternately
+and on equal threads, and prints steps per second, their ratio, and what bounds it: how much of an
+update is matrix products, timed by themselves at the same shapes. Imports, loading of the data and
+evaluation are excluded on both sides.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import hetero_bench
+from baselines.engine import Method, get_method
+from baselines.engine.members import Member
+from baselines.engine.trainer import Trainer
+from baselines.networks import MLP
+
+# Passes through the network in one update: (forward, backward).
+PASSES = {"bc": (1, 1), "cql": (3, 1)}
+WARM_UP = 20
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compare a population with sequential runs."""
+
+    methods: tuple[str, ...] = ("bc", "cql")
+    """Methods with one discrete network."""
+    dataset: str = "gridworld-hetero"
+    """Dataset id."""
+    seeds: int = 10
+    """Members of the population, and number of sequential runs."""
+    steps: int = 500
+    """Gradient steps of every run; the ratio does not depend on it."""
+    rounds: int = 3
+    """Repetitions; medians are reported."""
+    threads: int = 1
+    """CPU threads on both sides."""
+
+
+def seconds(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def training_seconds(method: Method, dataset: hetero_bench.Dataset, seeds: range, steps: int):
+    trainer = Trainer(method, [Member(dataset, method.config(), seed) for seed in seeds], "cpu")
+    trainer.advance(WARM_UP)
+    return seconds(lambda: trainer.advance(steps))
+
+
+def matmul_seconds(method: Method, trainer: Trainer, members: int, repeats: int = 50) -> float:
+    """Times the matrix products of one update, and nothing else."""
+    config = method.config()
+    network: MLP = trainer.agent.network
+    forward, backward = PASSES[method.name]
+    products = []
+    for layer, (fan_in, fan_out) in enumerate(network.layers):
+        x = torch.randn(members, config.batch_size, fan_in)
+        weight = torch.randn(members, fan_in, fan_out)
+        y = torch.randn(members, config.batch_size, fan_out)
+        products += forward * [(x, weight)]
+        products += backward * [(x.transpose(1, 2), y)]
+        if layer:  # no gradient with respect to observations
+            products += backward * [(y, weight.transpose(1, 2))]
+
+    def multiply():
+        for a, b in products:
+            torch.bmm(a, b)
+
+    multiply()
+    return statistics.median(seconds(multiply) for _ in range(repeats))
+
+
+def main(arguments: Arguments) -> None:
+    torch.set_num_threads(arguments.threads)
+    dataset = hetero_bench.load(arguments.dataset)
+    P, steps = arguments.seeds, arguments.steps
+    table = Table(
+        title=f"{P} seeds, {arguments.dataset}, {arguments.threads} thread(s), CPU",
+        title_justify="left",
+    )
+    for name in ("method", "sequential", "population", "ratio", "matmul share"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for name in arguments.methods:
+        method = get_method(name)
+        sequential, together = [], []
+        for _ in range(arguments.rounds):
+            runs = [training_seconds(method, dataset, range(k, k + 1), steps) for k in range(P)]
+            sequential.append(sum(runs))
+            together.append(training_seconds(method, dataset, range(P), steps))
+        slow, fast = statistics.median(sequential), statistics.median(together)
+        trainer = Trainer(method, [Member(dataset, method.config(), 0)], "cpu")
+        shares = [
+            matmul_seconds(method, trainer, members) / (total / count)
+            for members, total, count in ((1, slow, P * steps), (P, fast, steps))
+        ]
+        table.add_row(
+            method.title,
+            f"{P * steps / slow:,.0f} member-steps/s",
+            f"{P * steps / fast:,.0f} member-steps/s",
+            f"{slow / fast:.2f}x",
+            f"{shares[0]:.0%} -> {shares[1]:.0%}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        "matmul share: part of an update's time that its matrix products take by themselves, "
+        "sequential -> population. What is left above it is the most a population can still gain "
+        "from fewer and larger kernels; the matrix products themselves do not become cheaper."
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,173 @@
+"""Work cut into fixed shards and done by several processes, equal bits whatever their number.
+
+A shard is computed by ``function(arguments, shard)``, which must depend on nothing else. The workers
+are child processes of their own (``python -m hetero_bench.shards``) with one BLAS thread each; they
+decide which shard is computed when and where, never what comes out. Plain child processes need no
+``if __name__ == "__main__"`` in the caller's script and inherit no threads or CUDA contexts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from hetero_bench.progress import ProgressCallback
+
+WORKERS_VARIABLE = "HETERO_BENCH_WORKERS"
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+Arrays = dict[str, np.ndarray]
+
+
+def run_shards(
+    function: str,
+    arguments: Mapping[str, Any],
+    shards: int,
+    *,
+    workers: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> list[Arrays]:
+    """Computes all shards.
+
+    Args:
+        function: ``package.module:name`` of ``function(arguments, shard) -> dict of arrays``.
+        arguments: JSON values, handed to every call.
+        shards: How many; they are numbered from 0.
+        workers: Processes. By default ``HETERO_BENCH_WORKERS``, or one per core available.
+        progress: Called with (shards done, shards in all).
+
+    Returns:
+        The shards' arrays in the order of their numbers.
+
+    Raises:
+        ValueError: If a number is not positive.
+        RuntimeError: If a worker fails; the message holds its traceback. All workers are ended and
+            nothing is left on the disk.
+    """
+    workers = min(default_workers() if workers is None else workers, shards)
+    if shards < 1 or workers < 1:
+        raise ValueError(f"{shards} shards, {workers} workers: expected at least one of each")
+    pending: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for shard in range(shards):
+        pending.put(shard)
+    finished: queue.SimpleQueue[BaseException | int | None] = queue.SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="hetero-bench-shards-") as folder:
+        job = {"function": function, "arguments": dict(arguments), "folder": folder}
+        processes = [_start_worker(job) for _ in range(workers)]
+        threads = [
+            threading.Thread(target=_feed, args=(process, pending, finished), daemon=True)
+            for process in processes
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for done in range(1, shards + 1):
+                outcome = finished.get()
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                if progress is not None:
+                    progress(done, shards)
+        finally:
+            for process in processes:
+                process.kill()
+            for process, thread in zip(processes, threads, strict=True):
+                process.wait()
+                thread.join()
+        return [_read(Path(folder) / str(shard)) for shard in range(shards)]
+
+
+def default_workers() -> int:
+    """Returns ``HETERO_BENCH_WORKERS``, or the number of cores this process may use.
+
+    Raises:
+        ValueError: If the variable is not a positive integer.
+    """
+    text = os.environ.get(WORKERS_VARIABLE)
+    if text is None:
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{WORKERS_VARIABLE} is {text!r}; expected a number of processes from 1")
+    return int(text)
+
+
+def _start_worker(job: dict[str, Any]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hetero_bench.shards"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")},
+        text=True,
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+    return process
+
+
+def _feed(
+    process: subprocess.Popen[str],
+    pending: queue.SimpleQueue[int],
+    finished: queue.SimpleQueue[BaseException | int | None],
+) -> None:
+    """Gives a worker one shard after the other and passes on how each went."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    while True:
+        try:
+            shard = pending.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            process.stdin.write(f"{shard}\n")
+            process.stdin.flush()
+            reply = process.stdout.readline()
+        except (BrokenPipeError, ValueError):
+            reply = ""
+        problem = json.loads(reply)["error"] if reply else "the worker process ended"
+        if problem is None:
+            finished.put(shard)
+        else:
+            finished.put(RuntimeError(f"shard {shard} could not be computed: {problem}"))
+            return
+
+
+def _read(folder: Path) -> Arrays:
+    return {path.stem: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+
+
+def _work(requests: IO[str], replies: IO[str]) -> None:
+    """The worker's side: one JSON line describes the job, then one line per shard."""
+    job = json.loads(requests.readline())
+    module, _, name = job["function"].partition(":")
+    for line in requests:
+        shard, problem = int(line), None
+        try:
+            arrays = getattr(importlib.import_module(module), name)(job["arguments"], shard)
+            folder = Path(job["folder"]) / str(shard)
+            folder.mkdir()
+            for key, array in arrays.items():
+                np.save(folder / f"{key}.npy", array, allow_pickle=False)
+        except Exception:
+            problem = traceback.format_exc()
+        replies.write(json.dumps({"error": problem}) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    with contextlib.redirect_stdout(sys.stderr):
+        _work(sys.stdin, sys.__stdout__ or sys.stdout)
