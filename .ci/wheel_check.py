@@ -26,7 +26,7 @@ import numpy as np
 import hetero_bench
 
 assert "site-packages" in hetero_bench.__file__, hetero_bench.__file__
-heavy = {"torch", "stable_baselines3", "ale_py", "matplotlib", "minari", "fastapi"} & set(sys.modules)
+heavy = {"torch", "stable_baselines3", "ale_py", "matplotlib", "minari"} & set(sys.modules)
 assert not heavy, f"importing hetero_bench imports {heavy}"
 
 dataset = hetero_bench.load("gridworld-hetero-10k")

@@ -233,7 +233,7 @@ def _print_results(plan: Plan, runs: Sequence[Run]) -> None:
             dataset_id,
             *([label] if label else []),
             str(len(rows)),
-            f"{np.mean(scores):.1f} ± {np.std(scores):.1f}",
+            f"{np.mean(scores).round(1) + 0.0:.1f} ± {np.std(scores):.1f}",
             f"{np.mean(successes):.0%}" if successes else "",
             str(sum(run.status == "diverged" for _, run in rows)),
         )

@@ -53,8 +53,6 @@ def measure_maze(
     goals = np.empty((pairs, 2))
     for index in range(pairs):
         start, goals[index] = task.draw(rng)
-        while np.linalg.norm(goals[index] - start) <= GOAL_RADIUS:
-            start, goals[index] = task.draw(rng)
         ants.reset(index, rng, start)
     starts = ants.observations[:, :2].copy()
     reached = np.full(pairs, -1)

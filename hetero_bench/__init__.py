@@ -1,10 +1,10 @@
 """Offline reinforcement learning on small and heteroskedastic data.
 
-    import hetero_bench
+import hetero_bench
 
-    dataset = hetero_bench.load("gridworld-hetero")
-    result = hetero_bench.evaluate(policy, dataset)
-    grade = hetero_bench.grade(["runs/"])
+dataset = hetero_bench.load("gridworld-hetero")
+result = hetero_bench.evaluate(policy, dataset)
+grade = hetero_bench.grade(["runs/"])
 """
 
 from hetero_bench import envs as _envs

@@ -6,9 +6,9 @@ An offline dataset of ``N`` transitions in ``E`` episodes::
     episode_ids        0    0    0  |  1    1  |  ...  E-1
     observations      s0   s1   s2  | s0   s1  |  ...
     actions           a0   a1   a2  | a0   a1  |  ...
-    truncations/       -    -    T  |  -    T  |  ...    T     <- every episode's last row, no other
+    truncations/       -    -    T  |  -    T  |  ...    T    <- every episode's last row only
     terminations
-    final_observations          s3  |       s2 |  ...          <- one per episode: the true successor
+    final_observations          s3  |       s2 |  ...         <- one per episode: the true successor
 
 Observations are stored once. ``next_observations`` is ``observations`` shifted by one row, with
 ``final_observations`` put in at the episode ends, so that it is the true successor everywhere, at
@@ -86,7 +86,7 @@ class EpisodeArrays:
         return cls(**required, extras=extras, notes=dict(notes))
 
     def episode_starts(self) -> np.ndarray:
-        """Returns (E + 1,) int64 row offsets: episode ``e`` is rows ``[starts[e], starts[e+1])``."""
+        """Returns (E + 1,) int64 offsets: episode ``e`` is rows ``[starts[e], starts[e+1])``."""
         counts = np.bincount(self.episode_ids, minlength=self.num_episodes)
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
@@ -188,7 +188,7 @@ def digest_array(name: str, array: np.ndarray) -> str:
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     header = json.dumps([name, little.dtype.str, list(little.shape)]).encode()
     digest = hashlib.sha256(header)
-    digest.update(memoryview(little.reshape(-1)).cast("B"))
+    digest.update(little.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -148,7 +148,7 @@ class CacheEntry:
         arrays, document = self.read()
         for name, array in arrays.named():
             if digest_array(name, array) != document["arrays"][name]["sha256"]:
-                raise DamagedEntryError(f"{self.folder / name}.npy has changed since it was written")
+                raise DamagedEntryError(f"{self.folder / name}.npy is not what was written")
 
     def digests(self) -> dict[str, str]:
         """Returns the recorded sha256 of every array by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hetero_bench.formatting import NONE, printable
@@ -25,13 +25,14 @@ def card(dataset: Dataset) -> str:
         Markdown.
     """
     facts = statistics(dataset)
-    drawn = None if dataset.draw is None else f"draw {dataset.draw}"
+    drawn = [("size", dataset.size), ("draw", dataset.draw)]
     return _join(
-        _heading(dataset.spec, drawn),
+        _heading(dataset.spec, ", ".join(f"{name} {n}" for name, n in drawn if n is not None)),
         _size_section(dataset.spec, facts),
         _origin_section(dataset.spec),
         _provenance_section(dataset.provenance),
-        _notes_section(facts["notes"]),
+        _notes_section("Notes", facts["notes"]),
+        _notes_section("Notes on the dataset it was drawn from", facts["parent_notes"]),
         _environment_section(dataset.spec),
         _statistics_section(facts),
         _actions_section(facts["actions"]),
@@ -50,7 +51,7 @@ def manifest_card(spec: DatasetSpec) -> str:
         Markdown.
     """
     return _join(
-        _heading(spec, None),
+        _heading(spec),
         _size_section(spec, {"transitions": spec.transitions, "episodes": spec.episodes}),
         _origin_section(spec),
         _environment_section(spec),
@@ -78,8 +79,8 @@ def _cell(value: Any) -> str:
     return printable(" ".join(text.replace("|", "\\|").split()))
 
 
-def _heading(spec: DatasetSpec, drawn: str | None) -> str:
-    title = spec.id if drawn is None else f"{spec.id} ({drawn})"
+def _heading(spec: DatasetSpec, drawn: str = "") -> str:
+    title = f"{spec.id} ({drawn})" if drawn else spec.id
     return f"# {title}\n\n{spec.summary}"
 
 
@@ -151,18 +152,21 @@ def _provenance_section(provenance: Provenance) -> str:
     return "## Provenance\n\n" + _table(("", ""), rows)
 
 
-def _notes_section(notes: dict[str, Any]) -> str:
+def _notes_section(title: str, notes: dict[str, Any]) -> str:
     if not notes:
         return ""
-    rows = [
-        (name.replace("_", " "), value if isinstance(value, int | float | str) else _json(value))
-        for name, value in notes.items()
-    ]
-    return "## Notes\n\n" + _table(("", ""), rows)
+    return f"## {title}\n\n" + _table(("", ""), _note_rows(notes))
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _note_rows(notes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in notes.items():
+        label = prefix + name.replace("_", " ")
+        if isinstance(value, dict):
+            yield from _note_rows(value, f"{label}: ")
+        elif isinstance(value, list):
+            yield label, ", ".join(map(str, value))
+        else:
+            yield label, value
 
 
 def _environment_section(spec: DatasetSpec) -> str:

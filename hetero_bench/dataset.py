@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -150,7 +151,7 @@ class Dataset:
         """Yields the trajectories in order."""
         arrays = self.arrays
         starts = arrays.episode_starts()
-        for number, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        for number, (start, stop) in enumerate(itertools.pairwise(starts)):
             rows = slice(start, stop)
             final = arrays.final_observations[number][None]
             yield Episode(

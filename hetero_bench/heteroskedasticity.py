@@ -9,8 +9,8 @@ and heteroskedasticity is how much that varies: as differential concentrability 
 
     C_diff = E_{s1,s2~d^π} [ (√(D(s1)/μ(s1)) - √(D(s2)/μ(s2)))² ] = 2 Var_{s~d^π} √(D(s)/μ(s)),
 
-with d^π the state distribution of π and μ that of the data; or, as in their Table 3, as the standard
-deviation and the maximum of D over the dataset's states.
+with d^π the state distribution of π and μ that of the data; or, as in their Table 3, as the
+standard deviation and the maximum of D over the dataset's states.
 """
 
 from __future__ import annotations
@@ -163,4 +163,7 @@ def _exact_model(dataset: Dataset) -> TabularMDP:
             f"{dataset.id} does not record states, so it is not tabular; expected a gridworld "
             "dataset"
         )
-    return dataset.make_env().unwrapped.mdp
+    model = getattr(dataset.make_env().unwrapped, "mdp", None)
+    if not isinstance(model, TabularMDP):
+        raise ValueError(f"the environment of {dataset.id} has no exact model `mdp`")
+    return model

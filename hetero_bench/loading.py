@@ -174,14 +174,12 @@ class Artefact:
                 refusals.append(f"{source.kind}: {error}")
                 cause = error
                 continue
-            recipe, environment = self.spec.recipe, self.spec.environment
-            built = source.kind == "build" and recipe is not None and environment is not None
             provenance = Provenance(
                 status=status,
                 source=source.kind,
                 digest=digest,
                 expected_digest=expected,
-                recipe_digest=recipe.digest(environment) if built else None,
+                recipe_digest=self.spec.recipe_digest if source.kind == "build" else None,
                 parent=parent,
                 versions=package_versions("gymnasium", "mujoco", "h5py", "minari"),
                 made_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,7 +17,7 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -151,7 +151,7 @@ def as_policy(policy: Any) -> Policy:
     if isinstance(policy, Predictor):
         return PredictorPolicy(policy)
     if callable(policy):
-        return policy
+        return cast(Policy, policy)
     raise TypeError(
         f"a policy is a function (n, *obs) -> (n, *act) or a Stable-Baselines3 model; got "
         f"{type(policy).__name__}"

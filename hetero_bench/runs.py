@@ -7,6 +7,7 @@ episode returns are kept, so that every score can be recomputed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable
@@ -115,7 +116,7 @@ class Run(_Record):
     @pydantic.model_validator(mode="after")
     def _ascending(self) -> Run:
         steps = [evaluation.step for evaluation in self.evaluations]
-        if any(later <= earlier for earlier, later in zip(steps, steps[1:], strict=False)):
+        if any(later <= earlier for earlier, later in itertools.pairwise(steps)):
             raise ValueError(f"evaluation steps must ascend; got {steps}")
         return self
 

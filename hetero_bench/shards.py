@@ -1,9 +1,10 @@
 """Work cut into fixed shards and done by several processes, equal bits whatever their number.
 
-A shard is computed by ``function(arguments, shard)``, which must depend on nothing else. The workers
-are child processes of their own (``python -m hetero_bench.shards``) with one BLAS thread each; they
-decide which shard is computed when and where, never what comes out. Plain child processes need no
-``if __name__ == "__main__"`` in the caller's script and inherit no threads or CUDA contexts.
+A shard is computed by ``function(arguments, shard)``, which must depend on nothing else. The
+workers are child processes of their own (``python -m hetero_bench.shards``) with one BLAS thread
+each; they decide which shard is computed when and where, never what comes out. Plain child
+processes need no ``if __name__ == "__main__"`` in the caller's script and inherit no threads or
+CUDA contexts.
 """
 
 from __future__ import annotations

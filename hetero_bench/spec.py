@@ -184,6 +184,13 @@ class DatasetSpec(_Table):
         """Canonical id, version included, e.g. ``gridworld-hetero-v0``."""
         return f"{self.name}-v{self.version}"
 
+    @property
+    def recipe_digest(self) -> str | None:
+        """Identity of what the recipe makes; None for data that is not made by one."""
+        if self.recipe is None or self.environment is None:
+            return None
+        return self.recipe.digest(self.environment)
+
     def normalized_score(self, returns: ArrayLike) -> np.ndarray:
         """Returns scores in percent: 0 = random, 100 = the reference expert.
 

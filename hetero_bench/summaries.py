@@ -28,7 +28,8 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
         and ``rewards``; ``normalized_scores`` (percent) where there are reference returns;
         ``actions``: ``counts`` and ``frequencies`` of discrete actions, or mean, std, min and max
         per dimension; ``behaviour_entropy`` (nats) where the behaviour's probabilities are
-        stored; ``notes``.
+        stored; ``notes`` on how the data came about, and ``parent_notes``: what a draw of a subset
+        has from the dataset it was drawn from, and what is true of that one.
     """
     arrays = dataset.arrays
     returns = dataset.returns()
@@ -41,7 +42,8 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
         "lengths": _summary(np.diff(arrays.episode_starts())),
         "rewards": _summary(arrays.rewards),
         "actions": _action_statistics(arrays.actions, dataset.spec.action),
-        "notes": arrays.notes,
+        "notes": arrays.notes if dataset.draw is None else {},
+        "parent_notes": {} if dataset.draw is None else arrays.notes,
     }
     if dataset.spec.reference is not None:
         result["normalized_scores"] = _summary(dataset.spec.normalized_score(returns))

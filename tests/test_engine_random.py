@@ -121,3 +121,12 @@ def test_restored_counter_continues_the_stream():
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="non-negative"):
         MemberRandom([-1], "s")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_draws_the_same_bits():
+    on_cpu, on_gpu = MemberRandom(SEEDS, "s"), MemberRandom(SEEDS, "s", "cuda")
+    for draw in ("bits", "uniform"):
+        assert torch.equal(getattr(on_cpu, draw)(1000), getattr(on_gpu, draw)(1000).cpu())
+    assert torch.equal(on_cpu.integers(7, 1000), on_gpu.integers(7, 1000).cpu())

@@ -160,9 +160,9 @@ def test_numbers_out_of_range_and_things_that_are_no_policy_are_refused():
             evaluate(half, SPEC, **arguments)
     with pytest.raises(TypeError, match="a policy is a function"):
         evaluate("policy", SPEC)
+    nowhere = SPEC.environment.model_copy(update={"id": "Nowhere-v0"})
     with pytest.raises(ValueError, match="Gymnasium has no environment 'Nowhere-v0'"):
-        environment = SPEC.environment.model_copy(update={"id": "Nowhere-v0"})
-        evaluate(half, SPEC.model_copy(update={"environment": environment}))
+        evaluate(half, SPEC.model_copy(update={"environment": nowhere}))
     with pytest.raises(ValueError, match="names no environment"):
         evaluate(half, SPEC.model_copy(update={"environment": None}))
 

@@ -7,13 +7,9 @@ import csv
 import numpy as np
 import pytest
 
-from hetero_bench.recipes.antmaze_steering import (
-    NUM_FEATURES,
-    SteeringConfig,
-    SteeringTask,
-    steering_features,
-    uprightness,
-)
+from hetero_bench.envs.antmaze_layout import get_layout
+from hetero_bench.recipes.antmaze_steering import NUM_FEATURES, steering_features, uprightness
+from hetero_bench.recipes.antmaze_steering_task import SteeringConfig, SteeringTask
 from hetero_bench.recipes.mlp_policy import TanhMLP
 
 
@@ -57,7 +53,8 @@ def test_parity_with_stable_baselines3(tmp_path):
     from hetero_bench.recipes.train_antmaze_controller import TrainingConfig, make_model
 
     model, env = make_model(
-        TrainingConfig(out=tmp_path, num_envs=2), SteeringTask(2, np.random.default_rng(0))
+        TrainingConfig(out=tmp_path, num_envs=2, batch_size=128),
+        SteeringTask(2, np.random.default_rng(0)),
     )
     rng = np.random.default_rng(1)
     env.obs_rms.mean = rng.standard_normal(NUM_FEATURES)
@@ -212,3 +209,16 @@ def test_a_fallen_ant_pays_and_starts_again():
     assert rewards[0] < -4
     task.restart(fallen)
     assert uprightness(task.ants.observations).min() > 0.9
+
+
+def test_in_a_maze_the_planner_gives_the_direction():
+    task = SteeringTask(4, np.random.default_rng(0), SteeringConfig(maze="umaze"))
+    task.reset()
+    layout = get_layout("umaze")
+    for _ in range(3):
+        task.step(np.zeros((4, 8)))
+    positions = task.ants.observations[:, :2]
+    assert (layout.cells_at(positions) >= 0).all()
+    np.testing.assert_allclose(np.linalg.norm(task.targets, axis=1), 1)
+    ahead = layout.cells_at(positions + 2.5 * task.targets)
+    assert (ahead >= 0).mean() >= 0.75

@@ -120,3 +120,15 @@ def test_members_have_to_agree_in_what_shapes_the_computation():
     ]
     with pytest.raises(ValueError, match="must agree in 'hidden_sizes'"):
         Trainer(bc.METHOD, group, "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@METHODS
+def test_a_gpu_trains_the_same_members(method):
+    group = members(method, [0, 1])
+    on_cpu, on_gpu = trained(method, group), Trainer(method, group, "cuda")
+    on_gpu.advance(50)
+    ours, theirs = dict(flatten(on_cpu.state_dict())), dict(flatten(on_gpu.state_dict()))
+    for name in ours:
+        torch.testing.assert_close(theirs[name].cpu(), ours[name], rtol=0, atol=1e-4, msg=name)

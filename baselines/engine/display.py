@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +33,6 @@ class Display:
     def __init__(self, title: str, steps: int, *, quiet: bool = False):
         self.title = title
         self.steps = steps
-        self.quiet = quiet
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -71,16 +69,15 @@ class Display:
 
     def say(self, line: str) -> None:
         """Shows one line."""
-        if self._bar.disable and not self.quiet:
-            print(line, file=sys.stderr, flush=True)  # rich would fold it to 80 columns
-        else:
-            self._bar.console.print(line)
+        self._bar.console.print(line, markup=False, soft_wrap=True)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Takes the progress bar away for the block, in which others may show theirs."""
+        paused_at = time.perf_counter()
         self._bar.stop()
         try:
             yield
         finally:
+            self._begun += time.perf_counter() - paused_at
             self._bar.start()

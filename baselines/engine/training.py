@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,21 +134,29 @@ def execute(
         checkpoint_seconds: Time between two checkpoints; they are taken where metrics are logged.
     """
     out = Path(out)
-    path = plan.checkpoint_path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path.with_name(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise RuntimeError(
-            f"another process is training this population in {path.parent}; wait for it, or "
-            "give another output folder"
-        ) from None
-    with lock:
+    with _claim(plan.checkpoint_path(out).parent):
         session = Session(plan, out, overwrite=overwrite, quiet=quiet)
         if session.ledger.step < plan.steps:
             session.train(checkpoint_seconds)
         return session.record()
+
+
+@contextmanager
+def _claim(folder: Path) -> Iterator[None]:
+    """Keeps other processes from training the same population during the block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RuntimeError(
+            f"another process is training this population in {folder}; wait for it, or give "
+            "another output folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Session:

@@ -1,5 +1,8 @@
 """D4RL's AntMaze on today's MuJoCo, as a Gymnasium environment."""
 
+# MuJoCo's compiled modules come without type stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -83,7 +86,7 @@ class AntMazeEnv(gymnasium.Env):
         ValueError: If an argument is not one of those described.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: ClassVar[dict[str, Any]] = {  # pyright: ignore[reportIncompatibleVariableOverride]
         "render_modes": ["rgb_array"],
         "render_fps": round(1 / STEP_SECONDS),
     }

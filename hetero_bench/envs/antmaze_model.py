@@ -8,6 +8,9 @@ compiled models is equal. The fourth difference, clipping actions to ±1, is MuJ
 Source: Fu et al. (2020), "D4RL: Datasets for deep data-driven reinforcement learning".
 """
 
+# MuJoCo's compiled modules come without type stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -94,7 +97,7 @@ def set_initial_state(
     model: mujoco.MjModel,
     data: mujoco.MjData,
     rng: np.random.Generator,
-    xy: Sequence[float] | None = None,
+    xy: Sequence[float] | np.ndarray | None = None,
 ) -> None:
     """Puts the ant upright at the origin with D4RL's noise on every position and velocity.
 
@@ -130,7 +133,7 @@ class AntBatch:
         self.observations = np.empty((size, NUM_OBSERVATIONS))
 
     def reset(
-        self, index: int, rng: np.random.Generator, xy: Sequence[float] | None = None
+        self, index: int, rng: np.random.Generator, xy: Sequence[float] | np.ndarray | None = None
     ) -> None:
         """Starts ant ``index`` again; see :func:`set_initial_state`."""
         set_initial_state(self.model, self.data[index], rng, xy)

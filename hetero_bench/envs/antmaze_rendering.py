@@ -1,5 +1,8 @@
 """Pictures of an AntMaze seen from straight above."""
 
+# MuJoCo's compiled modules come without type stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import copy

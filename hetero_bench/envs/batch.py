@@ -2,7 +2,7 @@
 
 What :func:`hetero_bench.evaluate` needs is less than a Gymnasium vector environment and one thing
 more: finished environments are left alone while the others go on. An environment with a batched
-implementation (``vector_entry_point``) is stepped as one, any other as a list.
+implementation of this suite's is stepped as one, any other as a list.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from hetero_bench.spec import DatasetSpec, EnvironmentSpec
 
@@ -125,8 +126,16 @@ class BatchedEnvironment:
 
 def make_batch(environment: EnvironmentSpec, num_envs: int) -> EnvironmentBatch:
     """Makes ``num_envs`` environments, batched where the environment has an implementation."""
-    batched = registered(environment).vector_entry_point is not None
+    batched = _is_batched(registered(environment))
     return (BatchedEnvironment if batched else EnvironmentList)(environment, num_envs)
+
+
+def _is_batched(spec: EnvSpec) -> bool:
+    """Whether a batched implementation takes a seed and a reset mask for each environment.
+
+    Those of this suite do; others, as Gymnasium's own CartPole, need not.
+    """
+    return str(spec.vector_entry_point).startswith("hetero_bench.")
 
 
 def require_environment(spec: DatasetSpec) -> EnvironmentSpec:
@@ -157,11 +166,15 @@ def make_vec_env(
     spec = registered(environment)
     arguments = {**environment.kwargs, "max_episode_steps": environment.max_episode_steps}
     mode = gymnasium.vector.AutoresetMode.DISABLED
-    options = {} if spec.vector_entry_point else {"vector_kwargs": {"autoreset_mode": mode}}
+    options = (
+        {}
+        if _is_batched(spec)
+        else {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": mode}}
+    )
     return gymnasium.make_vec(environment.id, num_envs, **options, **{**arguments, **kwargs})
 
 
-def registered(environment: EnvironmentSpec) -> gymnasium.envs.registration.EnvSpec:
+def registered(environment: EnvironmentSpec) -> EnvSpec:
     """Looks the environment up in Gymnasium.
 
     Raises:

@@ -1,8 +1,8 @@
 """Trajectories of the AntMaze controller with noise and bias that depend on the ant's place.
 
-D4RL's collection (Fu et al., 2020): a goal-reaching controller follows breadth-first waypoints that
-are jittered at every step. ReDS (Singh et al., 2023, Section 5.2, Appendix E): Gaussian noise and a
-bias, both functions of x, are added to its actions. The homoscedastic datasets are the schedule with
+D4RL's collection (Fu et al., 2020): a goal-reaching controller follows breadth-first waypoints
+that are jittered at every step. ReDS (Singh et al., 2023, Section 5.2, Appendix E): Gaussian noise
+and a bias, both functions of x, are added to its actions. A homoscedastic dataset has a schedule of
 one section.
 
 Rewards are the environment's own: each episode has an evaluated goal, drawn as at the environment's
@@ -90,11 +90,11 @@ def build(
         workers: Processes; see :func:`hetero_bench.shards.run_shards`. Does not change the data.
 
     Returns:
-        Arrays with float32 observations and actions and these extras, which make the density of the
-        behaviour exact before clipping and given the waypoint: ``controller_means`` (N, 8), and
+        Arrays with float32 observations and actions and these extras, which make the density of
+        the behaviour exact before clipping and given the waypoint: ``controller_means`` (N, 8), and
         ``noise_stds`` and ``noise_means`` (N,), equal for all eight actions, all float32;
-        ``waypoints`` (N, 2) float32. An action is the sum of the controller's mean, the noise's mean
-        and Gaussian noise, clipped to ±1.
+        ``waypoints`` (N, 2) float32. An action is the sum of the controller's mean, the noise's
+        mean and Gaussian noise, clipped to ±1.
 
     Raises:
         ManifestError: If a parameter is unknown or out of range.
@@ -185,7 +185,6 @@ class _Collector:
         size = len(self.ants.data)
         rows: dict[str, np.ndarray] = {
             "observations": np.empty((size, steps, NUM_OBSERVATIONS), dtype=np.float32),
-            "next_observations": np.empty((size, steps, NUM_OBSERVATIONS), dtype=np.float32),
             "actions": np.empty((size, steps, NUM_JOINTS), dtype=np.float32),
             "controller_means": np.empty((size, steps, NUM_JOINTS), dtype=np.float32),
             "noise_stds": np.empty((size, steps), dtype=np.float32),
@@ -196,22 +195,24 @@ class _Collector:
             name: np.zeros((size, steps), dtype=bool)
             for name in ("terminations", "truncations", "arrivals", "fallen")
         }
+        finals: list[tuple[int, int, np.ndarray]] = []
         for index in range(size):
             self._start_episode(index)
         for step in range(steps):
             for name, values in self._act().items():
                 rows[name][:, step] = values
             after = self.ants.step(rows["actions"][:, step])
-            rows["next_observations"][:, step] = after
             for name, values in self._judge(after).items():
                 flags[name][:, step] = values
             if step == steps - 1:
                 flags["truncations"][:, step] |= ~flags["terminations"][:, step]
             ended = flags["terminations"][:, step] | flags["truncations"][:, step]
             for index in np.flatnonzero(ended):
+                finals.append((int(index), step, after[index].astype(np.float32)))
                 self._start_episode(int(index))
-        arrays = {**rows, **flags}
-        return {name: array.reshape(-1, *array.shape[2:]) for name, array in arrays.items()}
+        flat = {n: array.reshape(-1, *array.shape[2:]) for n, array in {**rows, **flags}.items()}
+        finals.sort(key=lambda final: final[:2])
+        return {**flat, "final_observations": np.stack([final[2] for final in finals])}
 
     def _start_episode(self, index: int) -> None:
         start, aim = self.task.draw(self.rng)
@@ -257,12 +258,12 @@ class _Collector:
 
 
 def _join(shards: list[dict[str, np.ndarray]]) -> EpisodeArrays:
-    """Joins the shards' rows, keeps successors at episode ends only, and counts for the notes."""
+    """Joins the shards' rows, numbers the episodes and counts for the notes."""
     joined = {
         name: np.concatenate([shard.pop(name) for shard in shards]) for name in list(shards[0])
     }
     ends = joined["terminations"] | joined["truncations"]
-    final_observations = joined.pop("next_observations")[ends]
+    final_observations = joined["final_observations"]
     episode_ids = np.concatenate([[0], np.cumsum(ends)[:-1]]).astype(np.int32)
     arrived = np.zeros(len(final_observations), dtype=bool)
     arrived[episode_ids[joined["arrivals"]]] = True
@@ -292,4 +293,6 @@ def _parse(parameters: Mapping[str, Any]) -> Parameters:
     try:
         return Parameters.model_validate(parameters)
     except pydantic.ValidationError as error:
-        raise ManifestError(f"recipe antmaze: {describe_validation_error(error)}") from error
+        raise ManifestError(
+            f"recipe 'antmaze', parameters: {describe_validation_error(error)}"
+        ) from error

@@ -48,6 +48,6 @@ class AntMazeController:
 
         Args:
             observations: (n, 29).
-            points: (n, 2) x and y to walk to, metres; not where the ant is.
+            points: (n, 2) x and y to walk to, metres.
         """
         return self.network(steering_features(observations, points - observations[:, :2]))

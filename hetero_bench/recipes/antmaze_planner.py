@@ -60,7 +60,7 @@ class CollectionTask:
     Attributes:
         layout: The maze.
         start_cells: Cells to start from, drawn uniformly.
-        goal_cells: Cells to aim at, drawn uniformly.
+        goal_cells: Cells to aim at, drawn uniformly from those that are not the start's.
         scattered: Whether a start is a random point of its cell, or the origin with the
             environment's own reset noise.
     """
@@ -72,9 +72,10 @@ class CollectionTask:
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray | None, np.ndarray]:
         """Draws an episode's start (2,), None for the environment's own, and its goal (2,)."""
-        start = self.layout.centres[rng.choice(self.start_cells)]
-        start = start + START_NOISE * rng.random(2)
-        goal = draw_goals(self.layout.centres[[rng.choice(self.goal_cells)]], rng)[0]
+        start_cell = rng.choice(self.start_cells)
+        goal_cell = rng.choice(self.goal_cells[self.goal_cells != start_cell])
+        start = self.layout.centres[start_cell] + START_NOISE * rng.random(2)
+        goal = draw_goals(self.layout.centres[[goal_cell]], rng)[0]
         return (start if self.scattered else None), goal
 
 
@@ -82,7 +83,7 @@ def collection_task(layout: AntMazeLayout, mode: CollectionMode) -> CollectionTa
     """Returns the starts and goals of one of D4RL's kinds of collection.
 
     ``single``: from the maze's start to its evaluated goal. ``play``: from anywhere but the goals
-    to hand-picked goals (``PLAY_GOALS``). ``diverse``: from anywhere to anywhere.
+    to hand-picked goals (``PLAY_GOALS``). ``diverse``: from anywhere to anywhere else.
 
     Raises:
         ValueError: If the mode is unknown, or the maze has no hand-picked goals.

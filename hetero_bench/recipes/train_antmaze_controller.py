@@ -1,8 +1,12 @@
 """Trains the AntMaze controller with Stable-Baselines3's PPO on one core.
 
-    OMP_NUM_THREADS=1 python -m hetero_bench.recipes.train_antmaze_controller --out runs/controller
+    export OMP_NUM_THREADS=1
+    train="python -m hetero_bench.recipes.train_antmaze_controller --out runs/controller"
+    $train --steps 3500000
+    $train --steps 5000000 --task.maze large
 
-The output folder holds ``checkpoint.pt`` (networks, optimiser, normaliser), from which the same
+First in the open, then steered through a maze, so that corners and walls are met as well. The
+output folder holds ``checkpoint.pt`` (networks, optimiser, normaliser), from which the same
 command goes on, and ``learning_curve.csv``. Going on is not bit-equal to never having stopped: the
 ants start again. Needs ``pip install 'hetero-bench[recipes]'``.
 """
@@ -20,8 +24,10 @@ import gymnasium
 import numpy as np
 
 from hetero_bench.envs.antmaze_model import NUM_JOINTS
-from hetero_bench.recipes.antmaze_steering import NUM_FEATURES, SteeringConfig, SteeringTask
+from hetero_bench.recipes.antmaze_steering import NUM_FEATURES
+from hetero_bench.recipes.antmaze_steering_task import SteeringConfig, SteeringTask
 
+CURVE_FILE = "learning_curve.csv"
 CURVE_COLUMNS = (
     "steps",
     "seconds",
@@ -31,6 +37,7 @@ CURVE_COLUMNS = (
     "action_std",
     "kl",
     "learning_rate",
+    "maze",
 )
 
 
@@ -115,6 +122,7 @@ def train(config: TrainingConfig) -> None:
         model.policy.optimizer.load_state_dict(saved["optimizer"])
         model.num_timesteps = done
         _restore_statistics(env, saved["statistics"])
+    _keep_curve_until(config.out / CURVE_FILE, done)
 
     class Recorder(BaseCallback):
         """Adds a row to the learning curve after each rollout and saves now and then."""
@@ -147,8 +155,9 @@ def train(config: TrainingConfig) -> None:
                 model.policy.log_std.detach().exp().mean().item(),
                 logged.get("train/approx_kl", np.nan),
                 model.policy.optimizer.param_groups[0]["lr"],
+                config.task.maze or "open",
             )
-            _append(config.out / "learning_curve.csv", row)
+            _append(config.out / CURVE_FILE, row)
             if time.monotonic() - self.last_saved > config.checkpoint_seconds:
                 self.save()
 
@@ -246,12 +255,19 @@ def _restore_statistics(env: Any, saved: dict[str, Any]) -> None:
     env.ret_rms.count = saved["return_count"]
 
 
-def _append(path: Path, row: tuple[float, ...]) -> None:
-    new = not path.exists()
+def _keep_curve_until(path: Path, steps: int) -> None:
+    """Starts the curve, or drops the rows that a resumed training will write again."""
+    rows: list[list[str]] = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            rows = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= steps]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([CURVE_COLUMNS, *rows])
+
+
+def _append(path: Path, row: tuple[float | str, ...]) -> None:
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
-        if new:
-            writer.writerow(CURVE_COLUMNS)
         writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row])
 
 

@@ -192,13 +192,13 @@ def _keep_and_ends(terminals: np.ndarray, timeouts: np.ndarray) -> tuple[np.ndar
 
 def _breaks(observations: np.ndarray, successors: np.ndarray) -> np.ndarray:
     """Returns (N,) where a row's successor is not the next row's observation; last row: False."""
-    rows = len(observations)
+    rows, width = len(observations), observations[0].size
     breaks = np.zeros(rows, dtype=bool)
-    step = max(1, _CHUNK_BYTES // max(1, observations.nbytes // rows))
+    step = max(1, _CHUNK_BYTES // (width * observations.itemsize))
     for start in range(0, rows - 1, step):
         stop = min(start + step, rows - 1)
         differs = successors[start:stop] != observations[start + 1 : stop + 1]
-        breaks[start:stop] = differs.reshape(stop - start, -1).any(axis=1)
+        breaks[start + np.flatnonzero(differs) // width] = True
     return breaks
 
 

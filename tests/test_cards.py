@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+
+from hetero_bench.arrays import EpisodeArrays
+from hetero_bench.cache import CacheEntry
+from hetero_bench.cards import manifest_card
+from hetero_bench.provenance import Provenance
+from tests.helpers import CART_POLE, dataset_of, random_arrays
+
+REFERENCE = {"random": 1.0, "expert": 11.0, "source": "computed exactly"}
+
+
+@pytest.fixture
+def arrays():
+    """Two episodes with returns 6 and 1, lengths 3 and 1."""
+    return EpisodeArrays(
+        observations=np.zeros((4, 2), dtype=np.float32),
+        actions=np.array([0, 2, 2, 0]),
+        rewards=np.array([1, 2, 3, 1], dtype=np.float32),
+        terminations=np.array([False, False, True, False]),
+        truncations=np.array([False, False, False, True]),
+        episode_ids=np.array([0, 0, 0, 1], dtype=np.int32),
+        final_observations=np.ones((2, 2), dtype=np.float32),
+        extras={
+            "behaviour_probabilities": np.array(
+                [[1, 0, 0], [0, 0, 1], [0.5, 0, 0.5], [0, 1, 0]], dtype=np.float32
+            )
+        },
+        notes={"rows_in_file": 6, "dropped_rows": 2},
+    )
+
+
+def test_statistics_are_those_of_the_data(arrays):
+    facts = dataset_of(arrays, reference=REFERENCE).statistics()
+    assert json.loads(json.dumps(facts)) == facts
+    assert (facts["transitions"], facts["episodes"]) == (4, 2)
+    assert (facts["terminations"], facts["truncations"]) == (1, 1)
+    assert facts["returns"] == {
+        "mean": 3.5, "std": 2.5, "min": 1.0, "q25": 2.25, "median": 3.5, "q75": 4.75, "max": 6.0,
+    }  # fmt: skip
+    assert facts["lengths"]["mean"] == 2
+    assert facts["rewards"]["std"] == pytest.approx(np.std([1, 2, 3, 1]))
+    assert facts["normalized_scores"]["mean"] == pytest.approx(25.0)
+    assert facts["actions"] == {"counts": [2, 0, 2], "frequencies": [0.5, 0.0, 0.5]}
+    entropy = facts["behaviour_entropy"]
+    assert entropy["max"] == pytest.approx(math.log(2))
+    assert entropy["mean"] == pytest.approx(math.log(2) / 4)
+    assert entropy["deterministic"] == 0.75
+    assert entropy["uniform"] == pytest.approx(math.log(3))
+    assert facts["notes"] == {"rows_in_file": 6, "dropped_rows": 2}
+    drawn = dataset_of(arrays).subset(3).statistics()
+    assert (drawn["notes"], drawn["parent_notes"]) == ({}, facts["notes"])
+
+
+def test_actions_never_taken_are_counted_too(arrays):
+    dataset = dataset_of(arrays, action={"shape": [], "dtype": "int64", "n": 5})
+    assert dataset.statistics()["actions"]["counts"] == [2, 0, 2, 0, 0]
+
+
+def test_continuous_actions_are_summarised_per_dimension():
+    arrays = random_arrays([40, 60], num_actions=None, extras=False)
+    facts = dataset_of(arrays).statistics()
+    for name, function in (("mean", np.mean), ("std", np.std), ("min", np.min), ("max", np.max)):
+        expected = function(arrays.actions.astype(np.float64), axis=0)
+        np.testing.assert_allclose(facts["actions"][name], expected)
+    assert "behaviour_entropy" not in facts
+    assert "normalized_scores" not in facts
+
+
+def test_the_card_says_what_a_user_needs(arrays):
+    text = dataset_of(
+        arrays,
+        reference=REFERENCE,
+        environment={**CART_POLE, "kwargs": {"sutton_barto_reward": True}},
+        rewards={"semantics": "+1 at | the goal", "shift": -1.0},
+    ).card()
+    for expected in (
+        "# toy-v0\n\nRandom numbers.",
+        "| Transitions | 4 |",
+        "| Rewards | +1 at \\| the goal |",
+        "1 · reward + -1",
+        "`CartPole-v1`, at most 500 steps, 100 evaluation episodes",
+        "| `sutton_barto_reward` | `true` |",
+        "| Return of an episode | 3.5 | 2.5 | 1 | 2.25 | 3.5 | 4.75 | 6 |",
+        "| Normalised score, % | 25 |",
+        "| 2 | 2 | 50.00% |",
+        "deterministic in 75.0% of the rows",
+        "| rows in file | 6 |\n| dropped rows | 2 |",
+        "| 100: expert | 11 |",
+        "Source: computed exactly",
+        "Licence: MIT\n\nNobody (2024).",
+        "toy.hdf5",
+        "| Status | unpinned |",
+    ):
+        assert expected in text
+
+
+def test_a_drawn_and_rebuilt_dataset_says_so(arrays):
+    dataset = dataset_of(arrays)
+    drawn = dataset.subset(3, draw=2)
+    object.__setattr__(
+        drawn,
+        "provenance",
+        Provenance(
+            status="rebuilt",
+            source="subset",
+            digest="a" * 64,
+            expected_digest="b" * 64,
+            parent=dataset.provenance,
+            made_at="now",
+        ),
+    )
+    text = drawn.card()
+    assert text.startswith("# toy-v0 (size 3, draw 2)")
+    assert "## Notes\n" not in text
+    assert "## Notes on the dataset it was drawn from\n\n|  |  |\n| --- | --- |\n| rows in" in text
+    assert "3 transitions of `toy`, whole trajectories drawn without replacement" in text
+    assert "| Status | rebuilt |" in text
+    assert f"| Digest in the registry | `{'b' * 64}` |" in text
+    assert f"| Parent | unpinned, digest `{dataset.provenance.digest}` |" in text
+
+
+def test_a_manifest_has_a_card_without_data(arrays):
+    spec = dataset_of(
+        arrays,
+        sources=[{"kind": "build"}],
+        environment=CART_POLE,
+        recipe={"name": "maze", "version": 3, "seed": 7, "parameters": {"rooms": [1, 2]}},
+        observation={"shape": [4], "dtype": "float32"},
+        action={"shape": [1], "dtype": "float32", "low": -2, "high": 2},
+    ).spec
+    text = manifest_card(spec)
+    assert "recipe `maze` (version 3) with seed 7.\n\n| Parameter | Value |" in text
+    assert "| `rooms` | `[1, 2]` |" in text
+    assert "| Transitions | – |" in text
+    assert "| Actions | 1 float32 in [-2, 2] |" in text
+    assert "Statistics" not in text
+
+
+@pytest.mark.slow
+def test_a_million_memory_mapped_rows_take_moments(tmp_path):
+    arrays = random_arrays([1000] * 1000, num_actions=None, observation_shape=(3,))
+    entry = CacheEntry(tmp_path / "toy")
+    entry.write(arrays, {})
+    mapped, _ = entry.read()
+    dataset = dataset_of(mapped)
+    start = time.perf_counter()
+    dataset.card()
+    assert time.perf_counter() - start < 10
