@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.discrete import SoftmaxActor, taken
+from baselines.discrete import SoftmaxActor, log_likelihood
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
@@ -47,7 +47,7 @@ def negative_log_likelihood(logits: Tensor, actions: Tensor) -> Tensor:
         logits: (P, B, A) unnormalised log-probabilities of the actions.
         actions: (P, B) int64 dataset actions.
     """
-    return -taken(torch.log_softmax(logits, dim=-1), actions).mean(-1)
+    return -log_likelihood(logits, actions).mean(-1)
 
 
 class Agent:

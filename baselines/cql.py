@@ -26,16 +26,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from baselines.discrete import SoftmaxActor, boltzmann, soft_maximum, taken
+from baselines.discrete import SoftmaxActor, soft_maximum, taken
 from baselines.engine.data import Batch, MemberData
-from baselines.engine.members import per_member, shared
+from baselines.engine.members import per_member
 from baselines.engine.method import Method
-from baselines.engine.optimiser import MemberAdam, track
-from baselines.engine.random import MemberRandom
-from baselines.networks import MLP
+from baselines.soft_q import SoftQ, td_loss
 
 
 @dataclass(frozen=True)
@@ -66,28 +63,6 @@ class Config:
     """Evaluate argmax Q instead of sampling from π."""
 
 
-def td_targets(
-    rewards: Tensor, terminations: Tensor, next_values: Tensor, discount: Tensor
-) -> Tensor:
-    """Returns ``r + γ V̄(s')``, and ``r`` where the episode terminated; truncation does not count.
-
-    Args:
-        rewards: (P, B) scaled rewards.
-        terminations: (P, B) bool.
-        next_values: (P, B) values of the true successors.
-        discount: (P,).
-
-    Returns:
-        (P, B).
-    """
-    return rewards + discount[:, None] * next_values.masked_fill(terminations, 0.0)
-
-
-def td_loss(q_taken: Tensor, targets: Tensor) -> Tensor:
-    """Returns the (P,) TD error of Eq. 2, ``½ mean_B (Q(s,a) - target)²``, of (P, B) arguments."""
-    return 0.5 * (q_taken - targets).square().mean(-1)
-
-
 def conservative_penalty(q: Tensor, actions: Tensor, temperature: Tensor) -> Tensor:
     """Returns the (P,) penalty of Eq. 2, ``mean_B [T log Σ_a exp(Q(s,a)/T) - Q(s,a)]``.
 
@@ -100,71 +75,32 @@ def conservative_penalty(q: Tensor, actions: Tensor, temperature: Tensor) -> Ten
 
 
 class Agent:
-    """A population of Q-functions with their targets."""
+    """A population of conservative Q-functions."""
 
     def __init__(self, configs: Sequence[Config], data: MemberData, seeds: Sequence[int]):
-        device = data.device
-        (observation_size,) = data.observation_shape
-        hidden_sizes = shared(configs, "hidden_sizes")
-        self.network = MLP((observation_size, *hidden_sizes, data.num_actions))
-        self.critic = self.network.init(MemberRandom(seeds, "critic", device))
-        self.target = self.critic.detach().clone()
-        self.optimiser = MemberAdam(self.critic, per_member(configs, "learning_rate", device))
-        self.active = torch.ones(len(configs), dtype=torch.bool, device=device)
-
-        self.backup = shared(configs, "backup")
-        self.greedy = shared(configs, "greedy")
-        self.alpha = per_member(configs, "alpha", device)
-        self.temperature = per_member(configs, "temperature", device)
-        self.discount = per_member(configs, "discount", device)
-        self.reward_scale = per_member(configs, "reward_scale", device)
-        self.target_rate = per_member(configs, "target_rate", device)
-
-    @torch.no_grad()
-    def next_values(self, next_observations: Tensor) -> Tensor:
-        """Returns (P, B) values V̄(s') of (P, B, obs) next observations."""
-        target_q = self.network(self.target, next_observations)
-        if self.backup == "max":
-            return target_q.amax(-1)
-        policy = boltzmann(self.network(self.critic, next_observations), self.temperature)
-        return (policy * target_q).sum(-1)
+        self.q = SoftQ(configs, data, seeds)
+        self.active = self.q.active
+        self.alpha = per_member(configs, "alpha", data.device)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Takes one gradient step on Eq. 2, then moves the target."""
-        targets = td_targets(
-            batch.rewards * self.reward_scale[:, None],
-            batch.terminations,
-            self.next_values(batch.next_observations),
-            self.discount,
-        )
-        q = self.network(self.critic, batch.observations)
+        targets = self.q.targets(batch)
+        q = self.q(batch.observations)
         q_taken = taken(q, batch.actions)
         td = td_loss(q_taken, targets)
-        penalty = conservative_penalty(q, batch.actions, self.temperature)
+        penalty = conservative_penalty(q, batch.actions, self.q.temperature)
         loss = td + self.alpha * penalty
-
-        self.optimiser.minimise(loss, self.active)
-        track(self.target, self.critic, self.target_rate, self.active)
+        self.q.minimise(loss)
         metrics = {"loss": loss, "td_loss": td, "penalty": penalty, "q_data": q_taken.mean(-1)}
         return {name: value.detach() for name, value in metrics.items()}
 
     def actor(self, member: int) -> SoftmaxActor:
         """Returns a copy of one member's policy on the CPU."""
-        return SoftmaxActor(
-            self.network,
-            self.critic.detach()[member : member + 1].cpu().clone(),
-            temperature=float(self.temperature[member]),
-            greedy=self.greedy,
-        )
+        return self.q.actor(member)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the live tensors that determine all further updates."""
-        return {
-            "critic": self.critic,
-            "target": self.target,
-            "optimiser": self.optimiser.state_dict(),
-            "active": self.active,
-        }
+        return self.q.state_dict()
 
 
 METHOD = Method(

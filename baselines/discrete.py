@@ -54,6 +54,47 @@ def soft_maximum(values: Tensor, temperature: Tensor) -> Tensor:
     return temperature * torch.logsumexp(values / temperature.unsqueeze(-1), dim=-1)
 
 
+def log_likelihood(logits: Tensor, actions: Tensor) -> Tensor:
+    """Returns ``log π(a|s)`` of the actions taken, for π the softmax of the logits.
+
+    Args:
+        logits: (P, B, A) unnormalised log-probabilities of the actions.
+        actions: (P, B) int64.
+
+    Returns:
+        (P, B).
+    """
+    return taken(torch.log_softmax(logits, dim=-1), actions)
+
+
+def weighted_likelihood_loss(logits: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
+    """Returns the (P,) loss ``-mean_B w(s,a) log π(a|s)`` of advantage-weighted regression.
+
+    Its tabular minimiser is π(a|s) ∝ β(a|s) E[w | s, a], with β the dataset's actions.
+
+    Args:
+        logits: (P, B, A) unnormalised log-probabilities of the actions.
+        actions: (P, B) int64 dataset actions.
+        weights: (P, B), positive, without gradient.
+    """
+    return -(weights * log_likelihood(logits, actions)).mean(-1)
+
+
+def invert_cumulative(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Returns actions sampled by inverse transform: a function of uniform numbers.
+
+    Args:
+        probabilities: (*batch, A) action probabilities.
+        uniform: (*batch, K) uniform numbers in [0, 1).
+
+    Returns:
+        (*batch, K) int64 actions.
+    """
+    # Without the last column rounding cannot lead past the last action.
+    cumulative = probabilities.cumsum(-1)[..., :-1]
+    return (uniform.unsqueeze(-1) >= cumulative.unsqueeze(-2)).sum(-1)
+
+
 @dataclass(frozen=True)
 class SoftmaxActor:
     """A policy that samples actions from a softmax, or takes the most probable one.
@@ -75,12 +116,17 @@ class SoftmaxActor:
         """One number per action sampled."""
         return 0 if self.greedy else 1
 
-    def __call__(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """Maps (n, obs) observations and (n, noise_size) normal noise to (n,) int64 actions."""
+    def probabilities(self, observations: Tensor) -> Tensor:
+        """Returns the (n, A) probabilities of the actions for (n, obs) observations."""
         outputs = self.network(self.parameters, observations.unsqueeze(0)).squeeze(0)
         if self.greedy:
-            return outputs.argmax(-1)
+            return torch.nn.functional.one_hot(outputs.argmax(-1), outputs.shape[-1]).float()
+        return torch.softmax(outputs / self.temperature, dim=-1)
+
+    def __call__(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Maps (n, obs) observations and (n, noise_size) normal noise to (n,) int64 actions."""
+        probabilities = self.probabilities(observations)
+        if self.greedy:
+            return probabilities.argmax(-1)
         uniform = 0.5 * (1.0 + torch.erf(noise / math.sqrt(2.0)))
-        # Inverse transform; without the last column rounding cannot lead past the last action.
-        cumulative = torch.softmax(outputs / self.temperature, dim=-1).cumsum(-1)[..., :-1]
-        return (uniform >= cumulative).sum(-1)
+        return invert_cumulative(probabilities, uniform).squeeze(-1)

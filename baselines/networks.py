@@ -63,7 +63,7 @@ class MLP:
         pieces = parameters.view(-1, self.num_parameters).split(self._splits, dim=-1)
         for layer, (fan_in, fan_out) in enumerate(self.layers):
             if layer:
-                x = x.relu()
+                x = x.relu_()
             weight, bias = pieces[2 * layer : 2 * layer + 2]
             x = torch.baddbmm(bias.unsqueeze(1), x, weight.view(-1, fan_in, fan_out))
         return x.view(*stack, *x.shape[-2:])

@@ -19,6 +19,7 @@ from hetero_bench.errors import (
 )
 from hetero_bench.evaluation import Evaluation, evaluate
 from hetero_bench.grading import Grade, grade
+from hetero_bench.heteroskedasticity import Heteroskedasticity, heteroskedasticity
 from hetero_bench.importing import register
 from hetero_bench.loading import load
 from hetero_bench.provenance import Provenance
@@ -38,11 +39,13 @@ __all__ = [
     "evaluate",
     "grade",
     "normalized_score",
+    "heteroskedasticity",
     "Dataset",
     "DatasetSpec",
     "Episode",
     "Evaluation",
     "Grade",
+    "Heteroskedasticity",
     "Provenance",
     "Run",
     "Transitions",

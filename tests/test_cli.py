@@ -119,7 +119,7 @@ def test_verify_finds_damage_that_opening_does_not_see(capsys, manifest, cache):
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("unpinned")
     assert second.startswith("damaged   cart-v1 (whole): ")
-    assert "rewards.npy has changed" in second
+    assert "rewards.npy is not what was written" in second
     assert (cache / "cart-v1" / "whole").is_dir(), "verify changes nothing"
 
 

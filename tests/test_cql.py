@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.cql import Agent, Config, conservative_penalty, td_loss, td_targets
+from baselines.cql import Agent, Config, conservative_penalty
 from baselines.discrete import boltzmann, soft_maximum, taken
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.random import MemberRandom
+from baselines.soft_q import td_loss, td_targets
 from tests.toy import corridor
 
 LOG2 = math.log(2)
@@ -110,23 +111,23 @@ def whole_loss(agent, batch):
     losses = []
     for member, alpha in enumerate(agent.alpha.tolist()):
         temperature, discount, scale = (
-            getattr(agent, name)[member].item()
+            getattr(agent.q, name)[member].item()
             for name in ("temperature", "discount", "reward_scale")
         )
 
         def values(parameters, observations, member=member):
             with torch.no_grad():
-                return agent.network(
+                return agent.q.network(
                     parameters[[member]].double(), observations[[member]].double()
                 )[0].numpy()
 
-        q = values(agent.critic, batch.observations)
-        next_q = values(agent.critic, batch.next_observations)
-        next_target = values(agent.target, batch.next_observations)
+        q = values(agent.q.critic, batch.observations)
+        next_q = values(agent.q.critic, batch.next_observations)
+        next_target = values(agent.q.target, batch.next_observations)
         policy = np.exp((next_q - next_q.max(-1, keepdims=True)) / temperature)
         policy /= policy.sum(-1, keepdims=True)
         bootstrap = (policy * next_target).sum(-1)
-        if agent.backup == "max":
+        if agent.q.backup == "max":
             bootstrap = next_target.max(-1)
         ended = batch.terminations[member].numpy()
         backup = scale * batch.rewards[member].double().numpy() + discount * (~ended) * bootstrap
@@ -143,7 +144,7 @@ def test_the_updates_loss_is_equation_2(backup):
         Config(alpha=2.0, temperature=0.2, discount=0.5, reward_scale=7.0, backup=backup),
     ]
     data, agent = make(configs, probabilities=(0.2, 0.1, 0.7))
-    agent.target.copy_(1.5 * agent.critic.detach())  # a target that differs from the critic
+    agent.q.target.copy_(1.5 * agent.q.critic.detach())  # a target that differs from the critic
     batch = data.sample(MemberRandom([0, 1], "batches"), 32)
     assert batch.terminations.any()
     expected = whole_loss(agent, batch)
@@ -153,13 +154,13 @@ def test_the_updates_loss_is_equation_2(backup):
 def test_one_update_moves_the_critic_by_its_gradient_and_the_target_by_averaging():
     data, agent = make([Config(target_rate=0.1, learning_rate=1e-3)])
     batch = data.sample(MemberRandom([0], "batches"), 32)
-    critic, target = agent.critic.detach().clone(), agent.target.clone()
+    critic, target = agent.q.critic.detach().clone(), agent.q.target.clone()
     assert torch.equal(critic, target)
     rows = [tensor.clone() for tensor in data.rows]
     agent.update(batch)
-    assert (agent.critic.detach() - critic).abs().max().item() == pytest.approx(1e-3, rel=1e-2)
-    torch.testing.assert_close(agent.target, 0.9 * target + 0.1 * agent.critic.detach())
-    assert not agent.target.requires_grad
+    assert (agent.q.critic.detach() - critic).abs().max().item() == pytest.approx(1e-3, rel=1e-2)
+    torch.testing.assert_close(agent.q.target, 0.9 * target + 0.1 * agent.q.critic.detach())
+    assert not agent.q.target.requires_grad
     assert all(torch.equal(before, after) for before, after in zip(rows, data.rows, strict=True))
 
 
@@ -167,18 +168,18 @@ def test_target_and_policy_of_the_next_state_are_held_fixed():
     """The update's direction is the gradient at fixed targets (semi-gradient)."""
     data, agent = make([Config(alpha=0.0, temperature=0.1)])
     batch = data.sample(MemberRandom([0], "batches"), 32)
-    theta = agent.critic.detach().clone().double().requires_grad_()
+    theta = agent.q.critic.detach().clone().double().requires_grad_()
     targets = td_targets(
         batch.rewards,
         batch.terminations,
-        agent.next_values(batch.next_observations),
-        agent.discount,
+        agent.q.next_values(batch.next_observations),
+        agent.q.discount,
     ).double()
-    q = agent.network(theta, batch.observations.double())
+    q = agent.q.network(theta, batch.observations.double())
     (expected,) = torch.autograd.grad(td_loss(taken(q, batch.actions), targets).sum(), theta)
     agent.update(batch)
     # Adam's first moment after one step is a tenth of the gradient.
-    gradient = 10 * agent.optimiser.first_moment
+    gradient = 10 * agent.q.optimiser.first_moment
     torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-7)
 
 
@@ -209,14 +210,16 @@ def test_signs():
         rewards=torch.full((1, 4), 5.0),
         next_observations=observations,
         terminations=torch.ones(1, 4, dtype=torch.bool),
+        truncations=torch.zeros(1, 4, dtype=torch.bool),
+        index=torch.arange(4)[None],
     )
 
     def change(alpha):
         _, agent = make([Config(alpha=alpha, temperature=1.0)])
-        before = agent.network(agent.critic, observations).detach()
+        before = agent.q.network(agent.q.critic, observations).detach()
         for _ in range(20):
             agent.update(batch)
-        return (agent.network(agent.critic, observations) - before)[0].detach()
+        return (agent.q.network(agent.q.critic, observations) - before)[0].detach()
 
     towards_reward = change(0.0)
     assert (towards_reward[:, 0] > 0).all()
@@ -232,7 +235,7 @@ def test_learns_to_reach_the_goal_where_the_behaviour_policy_mostly_walks_away()
     batches = MemberRandom([0, 1, 2], "batches")
     for _ in range(1_500):
         agent.update(data.sample(batches, 64))
-    q = agent.network(agent.critic, torch.eye(7).expand(3, 7, 7))
+    q = agent.q.network(agent.q.critic, torch.eye(7).expand(3, 7, 7))
     assert (q.argmax(-1)[:, :6] == 2).all()
     optimal = 0.9 ** torch.arange(5, -1, -1)
     torch.testing.assert_close(

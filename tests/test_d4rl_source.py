@@ -16,7 +16,7 @@ from hetero_bench.spec import D4RLSource
 from tests.helpers import assert_equal_arrays, dataset_of, random_arrays
 
 
-def write(path, **keys):
+def write(path, infos=None, **keys):
     """Writes an HDF5 file; by default observation t is (t, t) and everything else follows."""
     rows = len(keys["terminals"])
     defaults = {
@@ -26,7 +26,7 @@ def write(path, **keys):
         "terminals": np.zeros(rows, dtype=bool),
     }
     with h5py.File(path, "w") as file:
-        for key, value in {**defaults, **keys}.items():
+        for key, value in {**defaults, **keys, **(infos or {})}.items():
             if value is not None:
                 file[key] = value
     return path
@@ -166,19 +166,27 @@ def test_infos_become_extras_where_they_are_finite_numbers_per_row(tmp_path):
     path = write(
         tmp_path / "a.hdf5",
         terminals=flags("001"),
-        **{
+        infos={
             "infos/qpos": np.ones((3, 5), dtype=np.float64),
             "infos/logp": np.array([0.0, np.nan, 0.0]),
             "infos/short": np.zeros(2),
             "infos/text": np.array([b"a", b"b", b"c"]),
             "infos/nested/x": np.zeros(3),
             "infos/..": np.zeros(3),
+            b"infos/\xff": np.zeros(3),
         },
     )
     arrays = d4rl.read(path)
     assert list(arrays.extras) == ["qpos"]
     assert arrays.extras["qpos"].shape == (3, 5)
-    assert sorted(arrays.notes["infos_left_out"]) == ["..", "logp", "nested", "short", "text"]
+    assert sorted(arrays.notes["infos_left_out"]) == [
+        "..",
+        "b'\\xff'",
+        "logp",
+        "nested",
+        "short",
+        "text",
+    ]
 
 
 def test_discrete_actions_are_int64_and_counted(tmp_path):

@@ -32,23 +32,27 @@ def test_members_draw_from_their_own_datasets():
         (3, 2_000),
         (3, 2_000, CELLS),
         (3, 2_000),
+        (3, 2_000),
+        (3, 2_000),
     ]
+    assert torch.equal(data.rows.rewards[batch.index], batch.rewards)
     for member, dataset in enumerate((long, short, long)):
         transitions = dataset.transitions
         known = {
-            (o.tobytes(), int(a), n.tobytes(), float(r), bool(d))
-            for o, a, n, r, d in zip(
+            (o.tobytes(), int(a), n.tobytes(), float(r), bool(d), bool(t))
+            for o, a, n, r, d, t in zip(
                 transitions.observations,
                 transitions.actions,
                 transitions.next_observations,
                 transitions.rewards,
                 transitions.terminations,
+                transitions.truncations,
                 strict=True,
             )
         }
         drawn = {
-            (o.numpy().tobytes(), int(a), n.numpy().tobytes(), float(r), bool(d))
-            for o, a, r, n, d in zip(*(each[member] for each in batch), strict=True)
+            (o.numpy().tobytes(), int(a), n.numpy().tobytes(), float(r), bool(d), bool(t))
+            for o, a, r, n, d, t, _ in zip(*(each[member] for each in batch), strict=True)
         }
         assert drawn <= known
 

@@ -80,18 +80,18 @@ def test_a_member_that_diverges_is_frozen_and_its_neighbours_do_not_notice():
         for configs in ([healthy, sick, healthy], [healthy, healthy, healthy])
     ]
     with_sick = Trainer(cql.METHOD, groups[0], "cpu")
-    initial = with_sick.agent.critic[1].detach().clone()
+    initial = with_sick.agent.q.critic[1].detach().clone()
     with_sick.advance(30)
     without = trained(cql.METHOD, groups[1], 30)
     assert with_sick.frozen() == [1]
     assert without.frozen() == []
-    frozen = with_sick.agent.critic[1].detach().clone()
+    frozen = with_sick.agent.q.critic[1].detach().clone()
     assert frozen.isfinite().all()
-    target = with_sick.agent.target[1].clone()
+    target = with_sick.agent.q.target[1].clone()
     with_sick.advance(10)
     without.advance(10)
-    assert torch.equal(with_sick.agent.critic[1], frozen)
-    assert torch.equal(with_sick.agent.target[1], target)
+    assert torch.equal(with_sick.agent.q.critic[1], frozen)
+    assert torch.equal(with_sick.agent.q.target[1], target)
     assert (frozen - initial).abs().max() < 1.0
     for number in (0, 2):
         ours, theirs = member_tensors(with_sick, number), member_tensors(without, number)

@@ -1,5 +1,6 @@
 """The population trainer: members = datasets × hyperparameters × seeds, trained in one process."""
 
+from baselines.engine.actors import trained_actors
 from baselines.engine.dry_run import Estimate, estimate
 from baselines.engine.method import Actor, Agent, Method, get_method, list_methods
 from baselines.engine.training import execute, make_plan, train
@@ -15,4 +16,5 @@ __all__ = [
     "list_methods",
     "make_plan",
     "train",
+    "trained_actors",
 ]

@@ -23,6 +23,8 @@ class Batch(NamedTuple):
     rewards: Tensor  # (P, B) float32, raw
     next_observations: Tensor  # (P, B, *obs) float32, true successors, at truncations too
     terminations: Tensor  # (P, B) bool; a truncation is not one
+    truncations: Tensor  # (P, B) bool, where trajectories end without terminating
+    index: Tensor  # (P, B) int64, the transitions' rows in MemberData.rows
 
 
 class MemberData:
@@ -38,7 +40,7 @@ class MemberData:
         action_shape: Shape of one action, ``()`` if discrete.
         discrete: Whether actions are discrete.
         rows: :class:`Batch` of all datasets' transitions, one after the other, without the member
-            axis.
+            axis. A row that ends no trajectory is followed by its successor.
         offsets: (P,) int64 first row of each member's dataset.
         sizes: (P,) int64 transitions of each member's dataset.
 
@@ -60,6 +62,7 @@ class MemberData:
         self.discrete = self._num_actions is not None
         self.num_members = len(datasets)
         self.device = torch.device(device)
+        sizes = np.array([len(each) for each in transitions])
         self.rows = Batch(
             observations=_join([each.observations for each in transitions], np.float32, device),
             actions=_join(
@@ -72,8 +75,9 @@ class MemberData:
                 [each.next_observations for each in transitions], np.float32, device
             ),
             terminations=_join([each.terminations for each in transitions], np.bool_, device),
+            truncations=_join([each.truncations for each in transitions], np.bool_, device),
+            index=torch.arange(sizes.sum(), device=device),
         )
-        sizes = np.array([len(each.rewards) for each in transitions])
         which = [unique.index(dataset) for dataset in datasets]
         self.sizes = torch.from_numpy(sizes[which]).to(device)
         self.offsets = torch.from_numpy((np.cumsum(sizes) - sizes)[which]).to(device)

@@ -84,7 +84,7 @@ def train() -> int:
 
 
 def hand_over(arguments: list[str]) -> int:
-    """Becomes `python -m baselines train` of the checkout around this package, or of this folder."""
+    """Becomes `python -m baselines train` of the checkout around the package, or of this folder."""
     roots = (Path(__file__).resolve().parents[2], Path.cwd())
     root = next((root for root in roots if (root / "baselines" / "__main__.py").is_file()), None)
     if root is None:

@@ -262,12 +262,12 @@ def _keep_curve_until(path: Path, steps: int) -> None:
         with path.open(newline="") as file:
             rows = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= steps]
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows([CURVE_COLUMNS, *rows])
+        csv.writer(file, lineterminator="\n").writerows([CURVE_COLUMNS, *rows])
 
 
 def _append(path: Path, row: tuple[float | str, ...]) -> None:
     with path.open("a", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row])
 
 

@@ -74,7 +74,8 @@ class D4RLFile:
         name = self.name(key)
         link = self._file.get(key, getlink=True)
         if link is None:
-            raise SourceError(f"{name} is missing; the file has {', '.join(self._file) or 'none'}")
+            keys = ", ".join(map(str, self._file)) or "none"
+            raise SourceError(f"{name} is missing; the file has {keys}")
         found = self._file[key] if isinstance(link, h5py.HardLink) else None
         if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
             raise SourceError(f"{name} is not an array stored in this file")
@@ -137,7 +138,8 @@ class D4RLFile:
         left_out: list[str] = []
         link = self._file.get("infos", getlink=True)
         group = self._file["infos"] if isinstance(link, h5py.HardLink) else None
-        for name in list(group.keys()) if isinstance(group, h5py.Group) else ():
+        # A name that is not UTF-8 comes as bytes; as text it names nothing and is left out.
+        for name in map(str, group.keys()) if isinstance(group, h5py.Group) else ():
             try:
                 values = self.array(f"infos/{name}")
                 require_finite(f"infos/{name}", values)

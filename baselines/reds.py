@@ -1,0 +1,170 @@
+"""CQL (ReDS) for discrete actions: CQL, constrained to the behaviour policy's support.
+
+Singh, Kumar, Vuong, Chebotar and Levine, "ReDS: Offline RL With Heteroskedastic Datasets via
+Support Constraints", NeurIPS 2023. CQL pushes Q down where the policy is and up where the data is,
+good or bad. ReDS also pushes down a distribution ρ: the data reweighted towards the actions that Q
+holds to be bad. Each update, in the order of Algorithm 1 and on one batch:
+
+    A = Q_θ(s,a) - E_{a'~π}[Q_θ(s,a')],   g = exp(clip(-A/τ, -10, 5))       g of Eq. 6; Eq. 52
+    ρ:  max_ψ  E_D[ g · log ρ_ψ(a|s) ]                                      Eq. 7
+    Q:  min_θ  α R(θ; ρ) + ½ E_D[ (Q_θ(s,a) - B^π Q̄(s,a))² ]                Eq. 9
+        R(θ; ρ) = ½ ( E_π[Q_θ(s,a)] + E_ρ[Q_θ(s,a)] ) - E_D[Q_θ(s,a)]       Eq. 8
+
+with the policy π, the target Q̄ and the backup as in :mod:`baselines.cql`: π(a|s) ∝ exp(Q_θ(s,a)/T)
+is no network of its own, and E_π[Q] becomes T·log Σ_a exp(Q/T), with the same gradient. Tabularly
+the minimiser is Eq. 10, Q = B^π Q̄ - α (π + ρ - 2β) / (2β); :mod:`baselines.tabular` iterates it.
+
+``rho_term`` chooses what stands for E_ρ[Q]:
+
+``mean``
+    Eq. 8 as printed, the sum Σ_a ρ_ψ(a|s) Q(s,a) over all actions.
+``lse``
+    As the paper's listing has it, an importance-weighted log-sum-exp over ``rho_samples`` actions
+    a_i ~ ρ_ψ, here at temperature T and normalised: T·log (1/K) Σ_i exp(Q(s,a_i)/T) / ρ_ψ(a_i|s).
+    With one sample its gradient is that of ``mean`` in expectation. With many it no longer depends
+    on ρ but is CQL's T·log Σ_a exp(Q/T): then ReDS is CQL. The listing samples π's term in the same
+    way; with few actions that is a sum.
+``data``
+    E_D[ g · Q(s,a) ], without any ρ network: ρ = β·g as Eq. 6 has it, not normalised. Eq. 7
+    normalises it, as any network has to.
+
+In the limit of a large τ, g = 1 and ρ = β, so that ``mean`` and ``data`` are CQL with half its α.
+α, τ and T are in units of (scaled) reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from baselines.discrete import (
+    SoftmaxActor,
+    boltzmann,
+    invert_cumulative,
+    soft_maximum,
+    taken,
+    weighted_likelihood_loss,
+)
+from baselines.engine.data import Batch, MemberData
+from baselines.engine.members import per_member, shared
+from baselines.engine.method import Method
+from baselines.engine.optimiser import MemberAdam
+from baselines.engine.random import MemberRandom
+from baselines.networks import MLP
+from baselines.soft_q import SoftQ, td_loss
+
+EXPONENT_RANGE = (-10.0, 5.0)
+"""σ_min and σ_max of Eq. 52, in all of the paper's experiments."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of CQL (ReDS)."""
+
+    alpha: float = 0.003
+    """α, weight of the penalty, in units of scaled reward (Eq. 9, where it is left out; Eq. 10)."""
+    tau: float = 0.02
+    """τ of g = exp(-A/τ), in units of scaled reward (Eq. 7)."""
+    rho_term: Literal["mean", "lse", "data"] = "mean"
+    """What stands for E_ρ[Q] in Eq. 8; the same for all members."""
+    rho_samples: int = 4
+    """K of ``lse``, the same for all members; 4 in the paper's listing."""
+    temperature: float = 0.01
+    """T of the policy softmax(Q/T), in units of scaled reward."""
+    discount: float = 0.99
+    """γ."""
+    reward_scale: float = 1.0
+    """Rewards are multiplied by this."""
+    backup: Literal["policy", "max"] = "policy"
+    """Next state's value: expectation under π (Eq. 9), or the maximum of Q̄."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Width of each hidden layer of Q and of ρ; the same for all members."""
+    batch_size: int = 256
+    """Transitions per gradient step."""
+    learning_rate: float = 1e-3
+    """Adam's step size, for Q and for ρ."""
+    target_rate: float = 0.02
+    """Fraction by which the target Q̄ moves towards Q in each step."""
+    greedy: bool = False
+    """Evaluate argmax Q instead of sampling from π."""
+
+
+def policy_advantages(q: Tensor, actions: Tensor, temperature: Tensor) -> Tensor:
+    """Returns (P, B) advantages ``A = Q(s,a) - E_{a'~π}[Q(s,a')]`` of the actions taken.
+
+    Args:
+        q: (P, B, A) action values.
+        actions: (P, B) int64 dataset actions.
+        temperature: (P,) T of the policy.
+    """
+    return taken(q, actions) - (boltzmann(q, temperature) * q).sum(-1)
+
+
+def bad_action_weights(advantages: Tensor, tau: Tensor) -> Tensor:
+    """Returns (P, B) weights ``g = exp(clip(-A/τ, -10, 5))`` (Eq. 6 and 52).
+
+    Args:
+        advantages: (P, B).
+        tau: (P,) τ.
+    """
+    return (-advantages / tau[:, None]).clamp(*EXPONENT_RANGE).exp()
+
+
+def rho_mean(q: Tensor, rho: Tensor) -> Tensor:
+    """Returns (P, B) ``E_ρ[Q]`` of (P, B, A) action values and probabilities (Eq. 8)."""
+    return (rho * q).sum(-1)
+
+
+def rho_log_sum_exp(q: Tensor, rho: Tensor, temperature: Tensor, uniform: Tensor) -> Tensor:
+    """Returns the listing's estimate ``T·log (1/K) Σ_i exp(Q(s,a_i)/T) / ρ(a_i|s)``, a_i ~ ρ.
+
+    Args:
+        q: (P, B, A) action values.
+        rho: (P, B, A) probabilities.
+        temperature: (P,) T.
+        uniform: (P, B, K) uniform numbers, one per sample.
+
+    Returns:
+        (P, B).
+    """
+    samples = invert_cumulative(rho, uniform)
+    temperature = temperature[:, None, None]
+    exponents = q.gather(-1, samples) / temperature - rho.gather(-1, samples).log()
+    mean = exponents.logsumexp(-1, keepdim=True) - math.log(samples.shape[-1])
+    return (temperature * mean).squeeze(-1)
+
+
+def support_penalty(
+    q: Tensor, actions: Tensor, temperature: Tensor, rho_values: Tensor
+) -> Tensor:
+    """Returns the (P,) penalty R(θ; ρ) of Eq. 8, with T·log Σ_a exp(Q/T) for E_π[Q].
+
+    Args:
+        q: (P, B, A) action values.
+        actions: (P, B) int64 dataset actions.
+        temperature: (P,) T.
+        rho_values: (P, B) what stands for E_ρ[Q].
+    """
+    pushed_down = 0.5 * (soft_maximum(q, temperature) + rho_values)
+    return (pushed_down - taken(q, actions)).mean(-1)
+
+
+class Agent:
+    """A population of Q-functions, each with the ρ that it is pushed down under."""
+
+    def __init__(self, configs: Sequence[Config], data: MemberData, seeds: Sequence[int]):
+        device = data.device
+        self.q = SoftQ(configs, data, seeds)
+        self.active = self.q.active
+        self.alpha = per_member(configs, "alpha", device)
+        self.tau = per_member(configs, "tau", device)
+        self.rho_term = shared(configs, "rho_term")
+        self.rho_samples = shared(configs, "rho_samples")
+        self.uniforms = MemberRandom(seeds, "rho samples", device)
+        self.rho_network: MLP = self.q.network
+        self.rho = self.rho_network.init(MemberRandom(seeds, "rho", device))
+        self.rho_optimiser = MemberAdam(self.rho, per_member(configs, "learning_rate", device))
