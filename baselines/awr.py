@@ -97,13 +97,12 @@ def lambda_returns(
         (P, B).
     """
     ends = terminations | truncations
-    bootstrap = next_values[..., -1]
-    for k in reversed(range(rewards.shape[-1])):
+    returns = td_targets(rewards[..., -1], terminations[..., -1], next_values[..., -1], discount)
+    for k in reversed(range(rewards.shape[-1] - 1)):
+        value = next_values[..., k]
+        mixed = torch.lerp(value, returns, trace_decay[:, None])
+        bootstrap = torch.where(ends[..., k], value, mixed)
         returns = td_targets(rewards[..., k], terminations[..., k], bootstrap, discount)
-        if k:
-            value = next_values[..., k - 1]
-            mixed = torch.lerp(value, returns, trace_decay[:, None])
-            bootstrap = torch.where(ends[..., k - 1], value, mixed)
     return returns
 
 
@@ -152,7 +151,7 @@ class Agent:
     def returns(self, batch: Batch) -> Tensor:
         """Returns the (P, B) TD(λ) returns of the batch's transitions under the present V."""
         # The last row of all ends a trajectory, so rows past it have no effect wherever they point.
-        rows = (batch.index.unsqueeze(-1) + self.ahead).clamp_(max=len(self.data.rows.index) - 1)
+        rows = (batch.row.unsqueeze(-1) + self.ahead).clamp_(max=len(self.data.rows.row) - 1)
         steps = self.data.take(rows.flatten(1))
         next_values = self.value_network(self.value, steps.next_observations)
         return lambda_returns(

@@ -34,6 +34,7 @@ In the limit of a large τ, g = 1 and ρ = β, so that ``mean`` and ``data`` are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -114,33 +115,30 @@ def bad_action_weights(advantages: Tensor, tau: Tensor) -> Tensor:
     return (-advantages / tau[:, None]).clamp(*EXPONENT_RANGE).exp()
 
 
-def rho_mean(q: Tensor, rho: Tensor) -> Tensor:
-    """Returns (P, B) ``E_ρ[Q]`` of (P, B, A) action values and probabilities (Eq. 8)."""
-    return (rho * q).sum(-1)
+def rho_mean(q: Tensor, log_rho: Tensor) -> Tensor:
+    """Returns (P, B) ``E_ρ[Q(s,a)]`` of (P, B, A) action values and log-probabilities (Eq. 8)."""
+    return (log_rho.exp() * q).sum(-1)
 
 
-def rho_log_sum_exp(q: Tensor, rho: Tensor, temperature: Tensor, uniform: Tensor) -> Tensor:
-    """Returns the listing's estimate ``T·log (1/K) Σ_i exp(Q(s,a_i)/T) / ρ(a_i|s)``, a_i ~ ρ.
+def rho_log_sum_exp(q: Tensor, log_rho: Tensor, temperature: Tensor, uniform: Tensor) -> Tensor:
+    """Returns the listing's ``T·log (1/K) Σ_i exp(Q(s,a_i)/T) / ρ(a_i|s)`` with samples a_i ~ ρ.
 
     Args:
         q: (P, B, A) action values.
-        rho: (P, B, A) probabilities.
+        log_rho: (P, B, A) log-probabilities.
         temperature: (P,) T.
         uniform: (P, B, K) uniform numbers, one per sample.
 
     Returns:
         (P, B).
     """
-    samples = invert_cumulative(rho, uniform)
-    temperature = temperature[:, None, None]
-    exponents = q.gather(-1, samples) / temperature - rho.gather(-1, samples).log()
-    mean = exponents.logsumexp(-1, keepdim=True) - math.log(samples.shape[-1])
-    return (temperature * mean).squeeze(-1)
+    samples = invert_cumulative(log_rho.exp(), uniform)
+    scaled = q.gather(-1, samples) / temperature[:, None, None]
+    total = torch.logsumexp(scaled - log_rho.gather(-1, samples), dim=-1)
+    return temperature[:, None] * (total - math.log(samples.shape[-1]))
 
 
-def support_penalty(
-    q: Tensor, actions: Tensor, temperature: Tensor, rho_values: Tensor
-) -> Tensor:
+def support_penalty(q: Tensor, actions: Tensor, temperature: Tensor, rho_values: Tensor) -> Tensor:
     """Returns the (P,) penalty R(θ; ρ) of Eq. 8, with T·log Σ_a exp(Q/T) for E_π[Q].
 
     Args:
@@ -153,6 +151,31 @@ def support_penalty(
     return (pushed_down - taken(q, actions)).mean(-1)
 
 
+class Rho:
+    """A population of reweighted behaviour policies ρ_ψ: softmax networks of the shape of Q."""
+
+    def __init__(self, network: MLP, random: MemberRandom, learning_rate: Tensor):
+        self.network = network
+        self.parameters = network.init(random)
+        self.optimiser = MemberAdam(self.parameters, learning_rate)
+
+    def fit(self, batch: Batch, weights: Tensor, active: Tensor) -> Tensor:
+        """Takes one gradient step on Eq. 7 with (P, B) weights; returns the (P,) loss before it."""
+        logits = self.network(self.parameters, batch.observations)
+        loss = weighted_likelihood_loss(logits, batch.actions, weights)
+        self.optimiser.minimise(loss, active)
+        return loss.detach()
+
+    @torch.no_grad()
+    def log_probabilities(self, observations: Tensor) -> Tensor:
+        """Returns (P, B, A) log ρ_ψ(·|s) of (P, B, obs) observations, without gradient."""
+        return torch.log_softmax(self.network(self.parameters, observations), dim=-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the live tensors that determine all further updates."""
+        return {"parameters": self.parameters, "optimiser": self.optimiser.state_dict()}
+
+
 class Agent:
     """A population of Q-functions, each with the ρ that it is pushed down under."""
 
@@ -162,9 +185,64 @@ class Agent:
         self.active = self.q.active
         self.alpha = per_member(configs, "alpha", device)
         self.tau = per_member(configs, "tau", device)
-        self.rho_term = shared(configs, "rho_term")
-        self.rho_samples = shared(configs, "rho_samples")
-        self.uniforms = MemberRandom(seeds, "rho samples", device)
-        self.rho_network: MLP = self.q.network
-        self.rho = self.rho_network.init(MemberRandom(seeds, "rho", device))
-        self.rho_optimiser = MemberAdam(self.rho, per_member(configs, "learning_rate", device))
+        self.rho_term: str = shared(configs, "rho_term")
+        self.rho_samples: int = shared(configs, "rho_samples")
+        self.rho = None
+        if self.rho_term != "data":
+            random = MemberRandom(seeds, "rho", device)
+            self.rho = Rho(self.q.network, random, per_member(configs, "learning_rate", device))
+        self.samples = MemberRandom(seeds, "rho samples", device)
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Takes a gradient step on Eq. 7, then one on Eq. 9, then moves the target."""
+        targets = self.q.targets(batch)
+        q = self.q(batch.observations)
+        q_taken = taken(q, batch.actions)
+        advantages = policy_advantages(q.detach(), batch.actions, self.q.temperature)
+        weights = bad_action_weights(advantages, self.tau)
+        metrics = {}
+        if self.rho is None:
+            rho_values = weights * q_taken
+        else:
+            metrics["rho_loss"] = self.rho.fit(batch, weights, self.active)
+            log_rho = self.rho.log_probabilities(batch.observations)
+            metrics["rho_entropy"] = -(log_rho.exp() * log_rho).sum(-1).mean(-1)
+            if self.rho_term == "mean":
+                rho_values = rho_mean(q, log_rho)
+            else:
+                uniform = self.samples.uniform(batch.actions.shape[-1], self.rho_samples)
+                rho_values = rho_log_sum_exp(q, log_rho, self.q.temperature, uniform)
+        td = td_loss(q_taken, targets)
+        penalty = support_penalty(q, batch.actions, self.q.temperature, rho_values)
+        loss = td + self.alpha * penalty
+
+        self.q.minimise(loss)
+        metrics |= {
+            "loss": loss,
+            "td_loss": td,
+            "penalty": penalty,
+            "q_data": q_taken.mean(-1),
+            "advantage": advantages.mean(-1),
+            "weight": weights.mean(-1),
+            "weight_ess": weights.sum(-1).square() / weights.square().sum(-1),
+        }
+        return {name: value.detach() for name, value in metrics.items()}
+
+    def actor(self, member: int) -> SoftmaxActor:
+        """Returns a copy of one member's policy on the CPU."""
+        return self.q.actor(member)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the live tensors that determine all further updates."""
+        rho = {"rho": self.rho.state_dict()} if self.rho is not None else {}
+        return {**self.q.state_dict(), **rho, "samples": self.samples.state_dict()}
+
+
+METHOD = Method(
+    name="reds",
+    title="CQL (ReDS)",
+    paper="Singh et al., NeurIPS 2023",
+    config=Config,
+    agent=Agent,
+    actions=("discrete",),
+)

@@ -13,6 +13,7 @@ generator state gives the same interval.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -201,10 +202,16 @@ def enough_runs(x: ScoresLike, y: ScoresLike, level: float = LEVEL) -> bool:
     return arrangements * (1.0 - level) >= 2.0 * (1.0 - 1e-9)
 
 
-def shown_better(x: Estimate, y: Estimate, level: float = LEVEL) -> bool:
-    """Whether X is shown to exceed Y: the interval of X - Y lies above 0, and runs are enough."""
-    low = difference(x, y).interval(level).low
-    return bool(low > TOLERANCE) and enough_runs(x.scores[0], y.scores[0], level)
+def decide(x: Estimate, y: Estimate, level: float = LEVEL) -> int:
+    """Whether X is shown to differ from Y: runs are enough and the interval of X - Y excludes 0.
+
+    Returns:
+        1 if X is shown to be larger, -1 if Y is, 0 if it is undecided.
+    """
+    if not enough_runs(x.scores[0], y.scores[0], level):
+        return 0
+    interval = difference(x, y).interval(level)
+    return int(math.copysign(1.0, interval.low)) if interval.excludes(0.0) else 0
 
 
 def rank_intervals(
@@ -227,17 +234,19 @@ def rank_intervals(
         Rank interval of each method, in the order given.
     """
     adjusted = 1.0 - (1.0 - level) / max(1, len(estimates) - 1)
-    better = {
-        (x, y): shown_better(estimates[x], estimates[y], adjusted)
-        for x in estimates
-        for y in estimates
-        if x != y
-    }
+    better = dict.fromkeys(estimates, 0)
+    worse = dict.fromkeys(estimates, 0)
+    for (x, of_x), (y, of_y) in itertools.combinations(estimates.items(), 2):
+        order = decide(of_x, of_y, adjusted)
+        if order != 0:
+            winner, loser = (x, y) if order > 0 else (y, x)
+            worse[winner] += 1
+            better[loser] += 1
     return {
         name: RankInterval(
             rank=1 + sum(one.value > mine.value + TOLERANCE for one in estimates.values()),
-            low=1 + sum(won for (_, loser), won in better.items() if loser == name),
-            high=len(estimates) - sum(won for (winner, _), won in better.items() if winner == name),
+            low=1 + better[name],
+            high=len(estimates) - worse[name],
         )
         for name, mine in estimates.items()
     }

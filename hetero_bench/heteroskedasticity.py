@@ -16,7 +16,7 @@ standard deviation and the maximum of D over the dataset's states.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -68,6 +68,20 @@ class Heteroskedasticity:
         return {**document, "unvisited": self.unvisited, "quantiles": self.quantiles}
 
 
+class TabularBehaviour(NamedTuple):
+    """The behaviour policy β of a tabular dataset.
+
+    Attributes:
+        probabilities: (S, A) float64 β(a|s); uniform where the data has no row.
+        counts: (S,) int64 rows that begin in the state.
+        source: ``exact``: β as recorded; ``fitted``: β estimated by counting.
+    """
+
+    probabilities: np.ndarray
+    counts: np.ndarray
+    source: Literal["exact", "fitted"]
+
+
 def heteroskedasticity(
     dataset: Dataset,
     policy: np.ndarray | None = None,
@@ -86,7 +100,43 @@ def heteroskedasticity(
     Raises:
         ValueError: If the dataset is not tabular, or what ``behaviour`` needs is not recorded.
     """
-    mdp = _exact_model(dataset)
+    mdp = exact_model(dataset)
+    beta = tabular_behaviour(dataset, behaviour)
+    states, counts, seen = dataset.extras["states"], beta.counts, beta.counts > 0
+    pi = mdp.value_iteration(GAMMA).policy if policy is None else np.asarray(policy, np.float64)
+    occupancy = mdp.occupancy(pi, GAMMA)
+    divergence = np.where(seen, chi_square(pi, smooth(beta.probabilities)), np.nan)
+    mu = counts / counts.sum()
+    by_row = divergence[states]
+    return Heteroskedasticity(
+        dataset_id=dataset.id,
+        divergence=divergence,
+        state_distribution=mu,
+        occupancy=occupancy,
+        unvisited=float(occupancy[~seen].sum()),
+        c_diff=differential_concentrability(divergence[seen], mu[seen], occupancy[seen]),
+        twice_variance=2.0 * _variance(divergence[seen], occupancy[seen]),
+        mean=float(by_row.mean()),
+        std=float(by_row.std()),
+        maximum=float(divergence[seen].max()),
+        quantiles={q: float(np.quantile(by_row, q)) for q in QUANTILES},
+        behaviour=beta.source,
+    )
+
+
+def tabular_behaviour(
+    dataset: Dataset, behaviour: Literal["exact", "fitted"] | None = None
+) -> TabularBehaviour:
+    """Returns the behaviour policy and the state counts of a tabular dataset.
+
+    Args:
+        dataset: As for :func:`heteroskedasticity`.
+        behaviour: ``exact`` or ``fitted``; by default exact if recorded.
+
+    Raises:
+        ValueError: If the dataset is not tabular, or what ``behaviour`` needs is not recorded.
+    """
+    mdp = exact_model(dataset)
     recorded = "behaviour_probabilities" in dataset.extras
     behaviour = behaviour or ("exact" if recorded else "fitted")
     if behaviour == "exact" and not recorded:
@@ -105,26 +155,7 @@ def heteroskedasticity(
     seen = counts > 0
     probabilities = mdp.uniform_policy()
     probabilities[seen] = total[seen] / total[seen].sum(axis=1, keepdims=True)
-
-    pi = mdp.value_iteration(GAMMA).policy if policy is None else np.asarray(policy, np.float64)
-    occupancy = mdp.occupancy(pi, GAMMA)
-    divergence = np.where(seen, chi_square(pi, smooth(probabilities)), np.nan)
-    mu = counts / counts.sum()
-    by_row = divergence[states]
-    return Heteroskedasticity(
-        dataset_id=dataset.id,
-        divergence=divergence,
-        state_distribution=mu,
-        occupancy=occupancy,
-        unvisited=float(occupancy[~seen].sum()),
-        c_diff=differential_concentrability(divergence[seen], mu[seen], occupancy[seen]),
-        twice_variance=2.0 * _variance(divergence[seen], occupancy[seen]),
-        mean=float(by_row.mean()),
-        std=float(by_row.std()),
-        maximum=float(divergence[seen].max()),
-        quantiles={q: float(np.quantile(by_row, q)) for q in QUANTILES},
-        behaviour=behaviour,
-    )
+    return TabularBehaviour(probabilities, counts, behaviour)
 
 
 def smooth(probabilities: np.ndarray) -> np.ndarray:
@@ -157,7 +188,12 @@ def _variance(values: np.ndarray, weights: np.ndarray) -> float:
     return float((weights * (values - mean) ** 2).sum())
 
 
-def _exact_model(dataset: Dataset) -> TabularMDP:
+def exact_model(dataset: Dataset) -> TabularMDP:
+    """Returns the exact MDP of a tabular dataset's environment.
+
+    Raises:
+        ValueError: If the dataset is not tabular.
+    """
     if "states" not in dataset.extras:
         raise ValueError(
             f"{dataset.id} does not record states, so it is not tabular; expected a gridworld "

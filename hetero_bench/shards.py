@@ -86,6 +86,7 @@ def run_shards(
             for process, thread in zip(processes, threads, strict=True):
                 process.wait()
                 thread.join()
+                _close(process)
         return [_read(Path(folder) / str(shard)) for shard in range(shards)]
 
 
@@ -145,6 +146,13 @@ def _feed(
         else:
             finished.put(RuntimeError(f"shard {shard} could not be computed: {problem}"))
             return
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        with contextlib.suppress(BrokenPipeError):
+            stream.close()
 
 
 def _read(folder: Path) -> Arrays:

@@ -154,6 +154,21 @@ def test_reset_noise():
     assert starts[:, 15:].mean() == pytest.approx(0, abs=0.003)
 
 
+def test_a_batch_steps_the_ants_it_is_told_to():
+    model, rng = ant_model(), np.random.default_rng(0)
+    batch, single = AntBatch(model, 3), AntBatch(model, 1)
+    for index in range(3):
+        batch.reset(index, rng, (index, 0.0))
+    before = batch.observations.copy()
+    single.data[0].qpos[:], single.data[0].qvel[:] = before[2, :15], before[2, 15:]
+    mujoco.mj_forward(model, single.data[0])
+    actions = rng.uniform(-1, 1, (2, 8))
+    after = batch.step(actions, [2, 0])
+    np.testing.assert_array_equal(after[1], before[1])
+    np.testing.assert_array_equal(after[2], single.step(actions[:1])[0])
+    assert np.abs(after[0] - before[0]).max() > 0.01
+
+
 def test_goals_are_redrawn_at_each_reset_within_their_noise():
     env = AntMazeEnv("large")
     centre = np.array([32.0, 24.0])

@@ -100,7 +100,7 @@ def test_dry_run_trains_nothing(toy_datasets, capsys):
 
 def test_errors_are_one_line_and_a_status(capsys):
     cases = {
-        ("train",): "--method is missing; there are: bc, cql",
+        ("train",): "--method is missing; there are: ",
         ("train", "--method", "cqll", "--dataset", "a"): "no method 'cqll'; did you mean cql",
         ("train", "--method", "bc", "--dataset", "gridworld-heter"): "gridworld-hetero",
     }

@@ -211,7 +211,7 @@ def test_signs():
         next_observations=observations,
         terminations=torch.ones(1, 4, dtype=torch.bool),
         truncations=torch.zeros(1, 4, dtype=torch.bool),
-        index=torch.arange(4)[None],
+        row=torch.arange(4)[None],
     )
 
     def change(alpha):

@@ -35,7 +35,7 @@ def test_members_draw_from_their_own_datasets():
         (3, 2_000),
         (3, 2_000),
     ]
-    assert torch.equal(data.rows.rewards[batch.index], batch.rewards)
+    assert torch.equal(data.rows.rewards[batch.row], batch.rewards)
     for member, dataset in enumerate((long, short, long)):
         transitions = dataset.transitions
         known = {

@@ -13,6 +13,7 @@ from hetero_bench.runs import RunCollection, write_run
 from tests.synthetic_runs import DATASET, digest, make_run, save, save_scores
 
 OTHER = "gridworld-uniform-v0"
+RECIPE = {"status": "verified", "recipe_digest": "recipe"}
 BC = [10.0, 20.0, 30.0, 40.0, 50.0]
 CQL = [60.0, 70.0, 80.0, 90.0, 95.0]
 
@@ -93,6 +94,25 @@ def test_aggregates_weigh_datasets_equally_and_use_only_shared_ones(tmp_path):
     assert "extra-v0 (no runs of b)" in graded.to_text()
 
 
+def test_mean_and_median_over_three_datasets(tmp_path):
+    for dataset, level in (("a-v0", 10.0), ("b-v0", 20.0), ("c-v0", 90.0)):
+        save_scores(tmp_path, "bc", dataset, [level - 1.0, level + 1.0])
+    (aggregate,) = grade(tmp_path, resamples=200).aggregates
+    assert aggregate.mean.estimate == pytest.approx(40.0)
+    assert aggregate.median.estimate == pytest.approx(20.0)
+    assert 19.0 <= aggregate.median.low < aggregate.median.high <= 21.0
+    assert aggregate.optimality_gap.estimate == pytest.approx(60.0)
+
+
+def test_a_single_run_on_one_dataset_leaves_aggregates_without_intervals(tmp_path):
+    save_scores(tmp_path, "bc", DATASET, BC)
+    save_scores(tmp_path, "bc", OTHER, [50.0])
+    (aggregate,) = grade(tmp_path, resamples=200).aggregates
+    assert aggregate.iqm.estimate == pytest.approx(scoring.iqm([BC, [50.0]]))
+    assert np.isnan([aggregate.iqm.low, *aggregate.profile_low, *aggregate.profile_high]).all()
+    assert np.isfinite(aggregate.profile).all()
+
+
 def test_without_a_shared_dataset_there_are_no_aggregates(tmp_path):
     save_scores(tmp_path, "a", DATASET, [10.0, 20.0])
     save_scores(tmp_path, "b", OTHER, [10.0, 20.0])
@@ -159,11 +179,11 @@ def test_comparisons_over_several_datasets_come_first(tmp_path):
 
 def test_a_baseline_is_compared_with_all_others(two_methods):
     save_scores(two_methods, "awr", DATASET, [0.0, 1.0, 2.0, 3.0])
-    pairs = [
-        (one.first, one.second)
-        for one in grade(two_methods, baseline="bc", resamples=50).comparisons
-    ]
-    assert pairs == [("cql", "bc"), ("awr", "bc")]
+    comparisons = grade(two_methods, baseline="bc", resamples=500).comparisons
+    assert [(one.first, one.second) for one in comparisons] == [("cql", "bc"), ("awr", "bc")]
+    assert [one.better for one in comparisons] == ["cql", "bc"]
+    assert comparisons[1].difference.estimate == pytest.approx(1.5 - 30.0)
+    assert comparisons[1].improvement.estimate == 0.0
     assert len(grade(two_methods, resamples=50).comparisons) == 3
     with pytest.raises(ValueError, match="baseline 'cqll'; did you mean 'cql'"):
         grade(two_methods, baseline="cqll")
@@ -293,7 +313,7 @@ def test_rebuilds_of_one_recipe_are_pooled_with_a_warning(tmp_path, nested):
     ],
 )
 def test_other_recipes_and_second_verified_digests_are_refused(tmp_path, other):
-    first = {"status": "verified", "recipe_digest": "recipe"}
+    first = other | {"status": "verified"} if len(other) == 1 else RECIPE
     save_scores(tmp_path, "bc", DATASET, BC, provenance=first)
     save_scores(tmp_path, "cql", DATASET, CQL, data="else", provenance=other)
     with pytest.raises(ValueError, match="different data under the same id"):

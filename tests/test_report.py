@@ -131,6 +131,7 @@ def test_a_report_of_a_grade_is_whole(graded, tmp_path):
     assert len(page.pictures()) == 5
     assert page.pictures()[-1] == PIXEL
     cells = [text for tag, text in page.texts if tag in ("td", "th")]
+    assert html.count('<tr class="strong">') == 3  # cql: across datasets and on either
     for expected in ("25.0 ± 12.9", "0–3", "cql is better", "alpha=0.5", "verified"):
         assert expected in cells
     assert ("p", "Two.") in page.texts
@@ -178,6 +179,7 @@ def test_an_undecided_order_is_said_so(tmp_path):
     html = grade(tmp_path, resamples=50).to_html(tmp_path / "r.html").read_text(encoding="utf-8")
     assert "First place on gridworld-hetero-v0 is undecided between b and a." in html
     assert "undecided (too few runs)" not in html
+    assert html.count('<tr class="strong">') == 2
 
 
 def test_missing_shared_datasets_are_named(tmp_path):

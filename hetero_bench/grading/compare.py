@@ -73,14 +73,11 @@ def _compare(
     resampling: Resampling,
 ) -> Comparison:
     difference = bootstrap.difference(x, y).interval()
-    better, reason = None, ""
-    if bootstrap.shown_better(x, y):
-        better = first
-    elif bootstrap.shown_better(y, x):
-        better = second
-    elif math.isnan(difference.low):
+    better = {1: first, -1: second, 0: None}[bootstrap.decide(x, y)]
+    reason = ""
+    if math.isnan(difference.low):
         reason = "single run"
-    elif difference.excludes(0.0):
+    elif better is None and difference.excludes(0.0):
         reason = "too few runs"
     improvement = resampling.estimate(
         scoring.probability_of_improvement, *x.scores, *y.scores, names=(first, second, *scope)

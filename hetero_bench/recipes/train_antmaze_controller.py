@@ -3,7 +3,7 @@
     export OMP_NUM_THREADS=1
     train="python -m hetero_bench.recipes.train_antmaze_controller --out runs/controller"
     $train --steps 3500000
-    $train --steps 5000000 --task.maze large
+    $train --steps 7500000 --task.maze large
 
 First in the open, then steered through a maze, so that corners and walls are met as well. The
 output folder holds ``checkpoint.pt`` (networks, optimiser, normaliser), from which the same
