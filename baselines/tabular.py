@@ -216,8 +216,8 @@ def minimiser(
     scaled = np.where(supported, centres / temperature, -np.inf)
     arguments = scaled + np.log(slope)
     lower_bound = (scaled - slope).max(-1, keepdims=True)
-    guess = np.logaddexp.reduce(np.where(supported, start / temperature, -np.inf), -1, keepdims=True)
-    normaliser = np.maximum(guess, lower_bound)
+    guess = np.where(supported, start / temperature, -np.inf)
+    normaliser = np.maximum(np.logaddexp.reduce(guess, -1, keepdims=True), lower_bound)
     excess = np.inf
     for _ in range(_NEWTON_STEPS):
         lambert = wrightomega(arguments - normaliser)
@@ -250,11 +250,10 @@ def _fitted_q_iteration(
     tolerance: float,
     max_iterations: int,
 ) -> Solution:
-    """Iterates ``Q ← B^π Q + u - κ π/β``.
+    """Iterates ``Q ← B^π Q + u - κ π/β`` from Q = 0.
 
-    Args:
-        pushed_up: Gives u, broadcasting to (*P, S, A), from (*P, S, A) advantages.
-        pushed_down: (*P, 1, 1) κ.
+    ``pushed_up`` gives u, broadcasting to (*P, S, A), from (*P, S, A) advantages; ``pushed_down``
+    is κ, (*P, 1, 1).
     """
     supported = behaviour > 0.0
     S, A = behaviour.shape

@@ -88,8 +88,15 @@ def comparison_table(grade: Grade) -> Table:
 def data_table(grade: Grade) -> Table:
     """What the runs were trained on."""
     return Table(
-        caption="Data that the runs were trained on.",
-        columns=("Dataset", "Provenance", "Source", "Digest (sha256)", "Score 0", "Score 100"),
+        caption="What the runs were trained on, and the returns that scores are measured against.",
+        columns=(
+            "Dataset",
+            "Provenance",
+            "Source",
+            "Digest (sha256)",
+            "Return at 0%",
+            "Return at 100%",
+        ),
         rows=tuple(
             (
                 one.label,
@@ -103,15 +110,14 @@ def data_table(grade: Grade) -> Table:
         ),
         numeric=frozenset({4, 5}),
         note="verified: the digest is the registry's. rebuilt: same recipe and seed, other bits. "
-        "unpinned: the registry has no digest for it. Score 0 and 100: the returns that stand for "
-        "them.",
+        "unpinned: the registry has no digest for it.",
     )
 
 
 def run_table(grade: Grade) -> Table:
     """Which runs count."""
     return Table(
-        caption="Runs.",
+        caption="Seeds and budget of the runs, by method and dataset.",
         columns=("Method", "Dataset", "Seeds", "Gradient steps", "Final episodes", "Diverged"),
         rows=tuple(
             (
@@ -131,7 +137,7 @@ def run_table(grade: Grade) -> Table:
 def config_table(grade: Grade) -> Table:
     """Hyperparameters of every entry; fields that differ between datasets list all values."""
     return Table(
-        caption="Configurations, without seeds.",
+        caption="Resolved hyperparameters of each method; seeds are above.",
         columns=("Method", "Configuration"),
         rows=tuple((entry.label, _config(entry.configs)) for entry in grade.entries),
     )
