@@ -35,7 +35,7 @@ def plan(**changes):
 
 
 def results(runs):
-    return [run.model_dump(exclude={"budget": {"wall_seconds"}}) for run in runs]
+    return [run.model_dump(exclude={"budget": {"wall_seconds"}, "commit": True}) for run in runs]
 
 
 def checkpoint(plan, out):
