@@ -26,7 +26,9 @@ the minimiser is Eq. 10, Q = B^π Q̄ - α (π + ρ - 2β) / (2β); :mod:`baseli
     way; with few actions that is a sum.
 ``data``
     E_D[ g · Q(s,a) ], without any ρ network: ρ = β·g as Eq. 6 has it, not normalised. Eq. 7
-    normalises it, as any network has to.
+    normalises it, as any network has to. Where α g > 2τ an action that falls a little is pushed
+    down faster than it falls, good or bad, until g is clipped: this form wants a small α or a
+    large τ.
 
 In the limit of a large τ, g = 1 and ρ = β, so that ``mean`` and ``data`` are CQL with half its α.
 α, τ and T are in units of (scaled) reward.

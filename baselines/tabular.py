@@ -146,8 +146,9 @@ def reds(
     """Iterates the exact minimiser of CQL (ReDS), Eq. 10, from Q = 0 to a fixed point.
 
     ρ is computed from the Q of the iteration before. The lower an action is, the more it is pushed
-    down: so there can be several fixed points, of which this is the one that iteration reaches, or
-    none that it reaches, if τ is small.
+    down: where α ρ/β > 2τ an action that falls a little falls further, until the clip or the
+    normalisation of ρ stops it. So for small τ there can be several fixed points, of which this is
+    the one that iteration reaches, or none that it reaches.
 
     Args:
         mdp: The model.
@@ -215,9 +216,11 @@ def minimiser(
     slope = pushed_down / np.where(supported, behaviour, 1.0) / temperature
     scaled = np.where(supported, centres / temperature, -np.inf)
     arguments = scaled + np.log(slope)
-    lower_bound = (scaled - slope).max(-1, keepdims=True)
+    lower_bound = (scaled - slope).max(-1, keepdims=True)  # no π(a) exceeds 1
+    upper_bound = np.logaddexp.reduce(scaled, -1, keepdims=True)  # no Q exceeds c
     guess = np.where(supported, start / temperature, -np.inf)
-    normaliser = np.maximum(np.logaddexp.reduce(guess, -1, keepdims=True), lower_bound)
+    guess = np.logaddexp.reduce(guess, -1, keepdims=True)
+    normaliser = np.clip(guess, lower_bound, upper_bound)
     excess = np.inf
     for _ in range(_NEWTON_STEPS):
         lambert = wrightomega(arguments - normaliser)

@@ -2,6 +2,7 @@
 
 from baselines.engine.actors import trained_actors
 from baselines.engine.dry_run import Estimate, estimate
+from baselines.engine.jobs import Job, run_jobs
 from baselines.engine.method import Actor, Agent, Method, get_method, list_methods
 from baselines.engine.training import execute, make_plan, train
 
@@ -9,12 +10,14 @@ __all__ = [
     "Actor",
     "Agent",
     "Estimate",
+    "Job",
     "Method",
     "estimate",
     "execute",
     "get_method",
     "list_methods",
     "make_plan",
+    "run_jobs",
     "train",
     "trained_actors",
 ]

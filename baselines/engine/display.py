@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -28,11 +28,20 @@ class Display:
         title: Said in front of the progress bar.
         steps: Gradient steps in all.
         quiet: Show nothing at all.
+        on_step: Told the number of steps done, too.
     """
 
-    def __init__(self, title: str, steps: int, *, quiet: bool = False):
+    def __init__(
+        self,
+        title: str,
+        steps: int,
+        *,
+        quiet: bool = False,
+        on_step: Callable[[int], None] | None = None,
+    ):
         self.title = title
         self.steps = steps
+        self._on_step = on_step
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -60,6 +69,8 @@ class Display:
 
     def update(self, step: int) -> None:
         """Says how many steps are done."""
+        if self._on_step is not None:
+            self._on_step(step)
         now = time.perf_counter()
         rate = f"{(step - self._first_step) / (now - self._begun):,.0f} steps/s"
         self._bar.update(self._task, completed=step, rate=rate)

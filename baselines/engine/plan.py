@@ -57,6 +57,12 @@ class Plan:
         if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device {self.device!r} is not available; expected cpu here")
 
+    @property
+    def title(self) -> str:
+        """What progress bars call the population."""
+        count = len(self.members)
+        return f"{self.method.title} × {count}" if count > 1 else self.method.title
+
     def next_stop(self, step: int) -> int:
         """Returns the next step after ``step`` at which to log."""
         candidates = [self.steps, (step // self.log_every + 1) * self.log_every]

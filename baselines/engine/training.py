@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,7 @@ def execute(
     *,
     overwrite: bool = False,
     quiet: bool = False,
+    on_step: Callable[[int], None] | None = None,
     checkpoint_seconds: float = 30.0,
 ) -> list[Run]:
     """Carries a plan out; see :func:`train`.
@@ -131,11 +132,13 @@ def execute(
         out: Folder for results.
         overwrite: Replace finished results, of this run or of others.
         quiet: Show no progress.
+        on_step: Called with the number of gradient steps done, now and then.
         checkpoint_seconds: Time between two checkpoints; they are taken where metrics are logged.
     """
     out = Path(out)
     with _claim(plan.checkpoint_path(out).parent):
-        session = Session(plan, out, overwrite=overwrite, quiet=quiet)
+        display = Display(plan.title, plan.steps, quiet=quiet, on_step=on_step)
+        session = Session(plan, out, display, overwrite=overwrite)
         if session.ledger.step < plan.steps:
             session.train(checkpoint_seconds)
         return session.record()
@@ -162,13 +165,11 @@ def _claim(folder: Path) -> Iterator[None]:
 class Session:
     """One process's work on a plan: from the last checkpoint, or the beginning, to the records."""
 
-    def __init__(self, plan: Plan, out: Path, *, overwrite: bool, quiet: bool):
+    def __init__(self, plan: Plan, out: Path, display: Display, *, overwrite: bool):
         self.plan = plan
         self.out = out
         self.path = plan.checkpoint_path(out)
-        count = len(plan.members)
-        title = f"{plan.method.title} × {count}" if count > 1 else plan.method.title
-        self.display = Display(title, plan.steps, quiet=quiet)
+        self.display = display
         self.saved = None
         self.ledger = Ledger.begin(plan, overwrites=overwrite)
         if self.path.exists():

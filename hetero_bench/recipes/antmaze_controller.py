@@ -19,7 +19,7 @@ def weights_path() -> Path:
 
 
 class AntMazeController:
-    """Runs D4RL's ant towards a point: ``controller(observations, points) -> action means``.
+    """Runs D4RL's ant towards a point: ``controller(observations, points) -> actions``.
 
     Only the direction to the point matters. Trained by
     :mod:`hetero_bench.recipes.train_antmaze_controller`.
@@ -44,10 +44,11 @@ class AntMazeController:
         return cls(TanhMLP.load(weights_path(), sha256))
 
     def __call__(self, observations: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Returns (n, 8) float32 action means, not clipped.
+        """Returns (n, 8) float32 actions within ±1, to which noise may be added.
 
         Args:
             observations: (n, 29).
             points: (n, 2) x and y to walk to, metres.
         """
-        return self.network(steering_features(observations, points - observations[:, :2]))
+        features = steering_features(observations, points - observations[:, :2])
+        return np.clip(self.network(features), -1.0, 1.0)
