@@ -1,4 +1,4 @@
-"""The command line of the baselines: ``python -m baselines train|list``."""
+"""The command line of the baselines: ``python -m baselines train|table|list``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -28,14 +29,17 @@ from baselines.engine import (
 )
 from baselines.engine.members import product
 from baselines.engine.plan import Plan
+from baselines.table import make_table
 from hetero_bench.errors import SourceError, UnknownDatasetError
 from hetero_bench.runs import Run
 
 PROGRAM = "python -m baselines"
 USAGE = f"""usage: {PROGRAM} train --method NAME --dataset ID [ID ...] [options]
+       {PROGRAM} table --family NAME [options]
        {PROGRAM} list
 
 train   train seeds, datasets and hyperparameters of one method as one population
+table   make the reference results of a dataset family
 list    show the methods and their papers
 
 {PROGRAM} train --method NAME --help shows the options and NAME's hyperparameters."""
@@ -76,6 +80,25 @@ class TrainArguments:
     """Only say how many members there are, what memory they take and how long it will take."""
 
 
+@dataclass(frozen=True)
+class TableArguments:
+    """Train every reference method on every dataset of a family and write the results.
+
+    The same command again continues, and takes no time for what is finished.
+    """
+
+    family: str
+    """Dataset family, for example gridworld."""
+    methods: tuple[str, ...] = ()
+    """Only these methods; by default all."""
+    work: Path = Path("runs/table")
+    """Folder of checkpoints and run records."""
+    out: Path | None = None
+    """Folder of the results; by default registry/results."""
+    workers: int | None = None
+    """Worker processes; by default one per processor."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
@@ -86,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     command, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
-    commands = {"train": _train, "list": _list}
+    commands = {"train": _train, "table": _table, "list": _list}
     if command not in commands:
         asked = command in ("-h", "--help", "help")
         print(USAGE if asked else f"no command {command!r}\n\n{USAGE}", file=sys.stderr)
@@ -106,6 +129,19 @@ def _list(arguments: Sequence[str]) -> int:
     for method in list_methods():
         table.add_row(method.name, method.title, ", ".join(method.actions), method.paper)
     Console().print(table)
+    return 0
+
+
+def _table(arguments: Sequence[str]) -> int:
+    options = tyro.cli(TableArguments, prog=f"{PROGRAM} table", args=list(arguments))
+    written = make_table(
+        options.family,
+        methods=options.methods,
+        work=options.work,
+        out=options.out,
+        workers=options.workers,
+    )
+    print(f"wrote {len(written)} files below {written[0].parents[1]}")
     return 0
 
 

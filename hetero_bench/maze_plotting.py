@@ -6,24 +6,24 @@ touched. Pass ``axes`` to draw into a figure of your own.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hetero_bench.envs.gridworld_layout import MOVES, NUM_ACTIONS, GridworldLayout
+from hetero_bench.maze_canvas import colour_bar, mark_start_and_goal, new_maze
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
-WALL = "#3b3f46"
-EMPTY = "#f6f4ee"
-START = "#2ea043"
-GOAL = "#000000"
 INK = "#1f2328"
 LOG_DECADES = 4
-_CELL_INCHES = 0.3
+SMALL_CELL_INCHES = 0.125
 # Sizes in cells: the longest arrow, a shaft's half width, a head's length and half width.
 _ARROW_LENGTH, _SHAFT, _HEAD = 0.46, 0.03, (0.18, 0.13)
 
@@ -53,22 +53,98 @@ def visitation_map(
     Raises:
         ValueError: If ``visits`` has the wrong shape, is negative or sums to zero.
     """
-    from matplotlib.colors import LogNorm, Normalize
+    shares = _shares(layout, visits)
+    norm = _visitation_norm(float(shares.max()), logarithmic=logarithmic)
+    figure, axes = new_maze(layout, title, axes)
+    colour_bar(figure, axes, _draw_visits(axes, layout, shares, norm), label)
+    return figure
 
-    visits = np.asarray(visits, dtype=np.float64)
-    if visits.shape != (layout.num_states,) or not (visits >= 0.0).all() or visits.sum() == 0.0:
+
+def visitation_maps(
+    layout: GridworldLayout,
+    visits: Mapping[str, np.ndarray],
+    *,
+    columns: int = 3,
+    label: str = "share of time steps",
+) -> Figure:
+    """Draws several visitation maps side by side, on one logarithmic colour scale.
+
+    Args:
+        layout: The maze.
+        visits: Title to (S,) non-negative visits, as for :func:`visitation_map`.
+        columns: Maps per row.
+        label: Name of the colour scale.
+
+    Raises:
+        ValueError: If there is no map, or visits have the wrong shape, are negative or sum to zero.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not visits:
+        raise ValueError("no visits to draw; expected at least one map")
+    shares = {title: _shares(layout, each) for title, each in visits.items()}
+    norm = _visitation_norm(max(float(each.max()) for each in shares.values()))
+    columns = min(columns, len(shares))
+    rows = math.ceil(len(shares) / columns)
+    height, width = layout.shape
+    cell = SMALL_CELL_INCHES
+    figure = Figure(
+        figsize=(columns * (width * cell + 0.1) + 0.8, rows * (height * cell + 0.4)),
+        layout="constrained",
+    )
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, each) in zip(panels, shares.items(), strict=False):
+        new_maze(layout, title, axes)
+        image = _draw_visits(axes, layout, each, norm, letters=False)
+    for axes in panels[len(shares) :]:
+        axes.set_axis_off()
+    colour_bar(figure, list(panels), image, label)
+    return figure
+
+
+def divergence_map(
+    layout: GridworldLayout,
+    divergence: np.ndarray,
+    title: str = "",
+    *,
+    maximum: float | None = None,
+    axes: Axes | None = None,
+) -> Figure:
+    """Draws D(π, β)(s), as in the ReDS paper's Figure 2.
+
+    Colours are linear up to 1 and logarithmic above.
+
+    Args:
+        layout: The maze.
+        divergence: (S,) D(π, β)(s); cells where it is NaN stay empty.
+        title: Title above the maze.
+        maximum: End of the colour scale, to give several maps one; the largest value by default.
+        axes: Where to draw; a new figure if ``None``.
+
+    Returns:
+        The figure drawn into.
+
+    Raises:
+        ValueError: If ``divergence`` has the wrong shape.
+    """
+    from matplotlib.colors import SymLogNorm
+
+    divergence = np.asarray(divergence, dtype=np.float64)
+    if divergence.shape != (layout.num_states,):
         raise ValueError(
-            f"visits have shape {visits.shape}; expected ({layout.num_states},) non-negative "
-            "numbers, not all zero"
+            f"divergence has shape {divergence.shape}; expected ({layout.num_states},)"
         )
-    shares = visits / visits.sum()
-    top = shares.max()
-    norm = LogNorm(top * 10.0**-LOG_DECADES, top, clip=True) if logarithmic else Normalize(0, top)
-    figure, axes = _new_maze(layout, title, axes)
-    grid = layout.to_grid(np.where(shares > 0.0, shares, np.nan))
-    image = axes.imshow(grid, cmap="YlGnBu", norm=norm)
-    _colour_bar(figure, axes, image, label)
-    _mark_start_and_goal(axes, layout)
+    top = max(float(np.nanmax(divergence)) if maximum is None else maximum, 1.0)
+    figure, axes = new_maze(layout, title, axes)
+    norm = SymLogNorm(linthresh=1.0, vmin=0.0, vmax=top)
+    image = axes.imshow(layout.to_grid(divergence), cmap="YlOrRd", norm=norm)
+    bar = colour_bar(figure, axes, image, "D(π, β)(s)")
+    ticks = [0.0, *(10.0**k for k in range(math.floor(math.log10(top)) + 1))]
+    bar.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    bar.minorticks_off()
+    mark_start_and_goal(axes, layout)
     return figure
 
 
@@ -108,17 +184,47 @@ def behaviour_map(
     shown = np.arange(layout.num_states) != layout.goal
     logarithms = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0.0)
     entropy = -(probabilities * logarithms).sum(axis=1)
-    figure, axes = _new_maze(layout, title, axes)
+    figure, axes = new_maze(layout, title, axes)
     image = axes.imshow(
         layout.to_grid(np.where(shown, entropy, np.nan)),
         cmap="Oranges",
         norm=Normalize(0.0, 1.6 * np.log(NUM_ACTIONS)),
     )
-    bar = _colour_bar(figure, axes, image, "entropy of the behaviour policy (nats)")
+    bar = colour_bar(figure, axes, image, "entropy of the behaviour policy (nats)")
     bar.set_ylim(0.0, np.log(NUM_ACTIONS))
-    _mark_start_and_goal(axes, layout, outline_only=True)
+    mark_start_and_goal(axes, layout, outline_only=True)
     _draw_arrows(axes, layout, probabilities, shown)
     return figure
+
+
+def _shares(layout: GridworldLayout, visits: np.ndarray) -> np.ndarray:
+    visits = np.asarray(visits, dtype=np.float64)
+    if visits.shape != (layout.num_states,) or not (visits >= 0.0).all() or visits.sum() == 0.0:
+        raise ValueError(
+            f"visits have shape {visits.shape}; expected ({layout.num_states},) non-negative "
+            "numbers, not all zero"
+        )
+    return visits / visits.sum()
+
+
+def _visitation_norm(top: float, *, logarithmic: bool = True) -> Normalize:
+    from matplotlib.colors import LogNorm, Normalize
+
+    return LogNorm(top * 10.0**-LOG_DECADES, top, clip=True) if logarithmic else Normalize(0, top)
+
+
+def _draw_visits(
+    axes: Axes,
+    layout: GridworldLayout,
+    shares: np.ndarray,
+    norm: Normalize,
+    *,
+    letters: bool = True,
+) -> AxesImage:
+    grid = layout.to_grid(np.where(shares > 0.0, shares, np.nan))
+    image = axes.imshow(grid, cmap="YlGnBu", norm=norm)
+    mark_start_and_goal(axes, layout, letters=letters)
+    return image
 
 
 def _draw_arrows(
@@ -145,70 +251,3 @@ def _draw_arrows(
     axes.scatter(
         *layout.cells[drawn, ::-1].T, s=60.0 * probabilities[drawn, 0], c=INK, linewidths=0
     )
-
-
-def _new_maze(layout: GridworldLayout, title: str, axes: Axes | None) -> tuple[Figure, Axes]:
-    """Returns a figure and axes with the walls drawn, in cell coordinates."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
-
-    height, width = layout.shape
-    if axes is None:
-        figure = Figure(
-            figsize=(width * _CELL_INCHES + 1.1, height * _CELL_INCHES + 0.5), layout="constrained"
-        )
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-    else:
-        found = axes.get_figure(root=True)
-        assert isinstance(found, Figure)
-        figure = found
-    axes.imshow(
-        layout.to_grid(np.zeros(layout.num_states), fill=1.0), cmap=ListedColormap([EMPTY, WALL])
-    )
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return figure, axes
-
-
-def _mark_start_and_goal(
-    axes: Axes, layout: GridworldLayout, *, outline_only: bool = False
-) -> None:
-    from matplotlib.patches import Rectangle
-
-    for state, colour, name in ((layout.start, START, "S"), (layout.goal, GOAL, "G")):
-        row, column = layout.cells[state]
-        fill = not (outline_only and state == layout.start)
-        axes.add_patch(
-            Rectangle(
-                (column - 0.5, row - 0.5),
-                1.0,
-                1.0,
-                facecolor=colour if fill else "none",
-                edgecolor=colour,
-                linewidth=0.0 if fill else 2.5,
-            )
-        )
-        if fill:
-            axes.text(
-                column,
-                row,
-                name,
-                color="white",
-                ha="center",
-                va="center_baseline",
-                fontsize=9,
-                fontweight="bold",
-            )
-
-
-def _colour_bar(figure: Figure, axes: Axes, image: ScalarMappable, label: str) -> Axes:
-    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    bar.set_label(label, fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    return bar.ax

@@ -220,8 +220,8 @@ def test_a_lone_method_ranks_first():
 
 @pytest.mark.slow
 def test_intervals_agree_with_rliable():
-    from rliable import library
-    from rliable import metrics
+    from rliable import library, metrics
+
     rng = np.random.default_rng(7)
     x = rng.normal([20.0, 60.0, 80.0], [15.0, 10.0, 30.0], (12, 3))
     y = rng.normal([30.0, 55.0, 60.0], [10.0, 10.0, 20.0], (9, 3))

@@ -126,9 +126,7 @@ def test_subsets_are_whole_trajectories_nested_in_size_and_differ_by_draw(toy):
 def test_a_registered_subset_equals_the_same_size_of_its_parent(toy):
     small = load("toy-small", draw=4)
     assert (small.id, small.draw, len(small)) == ("toy-small-v0", 4, 11)
-    np.testing.assert_array_equal(
-        small.extras["row"], load("toy", size=11, draw=4).extras["row"]
-    )
+    np.testing.assert_array_equal(small.extras["row"], load("toy", size=11, draw=4).extras["row"])
     smaller = load("toy-small", size=5, draw=4)
     np.testing.assert_array_equal(smaller.extras["row"], small.extras["row"][:5])
 

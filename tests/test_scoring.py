@@ -186,6 +186,7 @@ def test_a_resample_as_weights_equals_a_resample_as_values(tasks, seed):
 @given(matrices, st.integers(0, 2**32))
 def test_point_estimates_equal_rliable(matrix, seed):
     from rliable import metrics
+
     assert scoring.mean(matrix) == pytest.approx(metrics.aggregate_mean(matrix), abs=1e-8)
     assert scoring.median(matrix) == pytest.approx(metrics.aggregate_median(matrix), abs=1e-8)
     assert scoring.iqm(matrix) == pytest.approx(metrics.aggregate_iqm(matrix), abs=1e-8)
@@ -201,6 +202,7 @@ def test_point_estimates_equal_rliable(matrix, seed):
 
 def test_profiles_equal_rliable():
     from rliable import library
+
     matrix = np.random.default_rng(0).normal(50.0, 30.0, (7, 4))
     thresholds = np.linspace(0.0, 100.0, 21)
     np.testing.assert_allclose(

@@ -114,9 +114,7 @@ def arms() -> list[Arm]:
             6_000,
             tuple(reds_config(a, scale=REWARD_SCALE) for a in REDS_ALPHAS),
         ),
-        Arm(
-            "reds-lse", "reds", 6_000, tuple(reds_config(a, rho_term="lse") for a in REDS_ALPHAS)
-        ),
+        Arm("reds-lse", "reds", 6_000, tuple(reds_config(a, rho_term="lse") for a in REDS_ALPHAS)),
         Arm(
             "reds-data",
             "reds",
