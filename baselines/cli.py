@@ -74,6 +74,8 @@ class TrainArguments:
     """Steps between two evaluations; by default only the final policy is evaluated."""
     evaluation_episodes: int | None = None
     """Episodes per evaluation; the dataset's number by default."""
+    tensorboard: bool = False
+    """Write training curves for TensorBoard beside the run records, too."""
     overwrite: bool = False
     """Replace finished results."""
     dry_run: bool = False
@@ -163,7 +165,7 @@ def _train(arguments: Sequence[str]) -> int:
     if options.dry_run:
         _print_estimate(plan, estimate(plan))
         return 0
-    runs = execute(plan, options.out, overwrite=options.overwrite)
+    runs = execute(plan, options.out, overwrite=options.overwrite, tensorboard=options.tensorboard)
     _print_results(plan, runs)
     print(f"results are in {options.out}; hetero-bench grade {options.out} compares them")
     return 0

@@ -352,3 +352,22 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     leftovers = [path for path in (tmp_path / "killed").rglob(".*") if path.name != ".lock"]
     assert len(leftovers) <= kills
+
+
+def test_tensorboard_curves_equal_the_ledgers(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    made = plan(seeds=[0, 1])
+    runs = execute(made, tmp_path, quiet=True, tensorboard=True)
+    for member, run in zip(made.members, runs, strict=True):
+        events = EventAccumulator(str(made.run_path(tmp_path, member).with_name("tensorboard")))
+        events.Reload()
+        losses = {event.step: event.value for event in events.Scalars("train/loss")}
+        assert losses == pytest.approx(dict(run.metrics["loss"]))
+        scores = {event.step: event.value for event in events.Scalars("evaluation/score")}
+        assert scores == pytest.approx(
+            {
+                each.step: member.dataset.spec.normalized_score(each.returns).mean()
+                for each in run.evaluations
+            }
+        )

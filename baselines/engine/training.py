@@ -19,6 +19,7 @@ from baselines.engine.ledger import Ledger, LogEntry
 from baselines.engine.members import make_members
 from baselines.engine.method import Method, get_method
 from baselines.engine.plan import Plan
+from baselines.engine.tensorboard import Curves
 from baselines.engine.trainer import Trainer
 from hetero_bench.runs import Run, read_run_file, write_run
 
@@ -123,6 +124,7 @@ def execute(
     overwrite: bool = False,
     quiet: bool = False,
     on_step: Callable[[int], None] | None = None,
+    tensorboard: bool = False,
     checkpoint_seconds: float = 30.0,
 ) -> list[Run]:
     """Carries a plan out; see :func:`train`.
@@ -133,6 +135,7 @@ def execute(
         overwrite: Replace finished results, of this run or of others.
         quiet: Show no progress.
         on_step: Called with the number of gradient steps done, now and then.
+        tensorboard: Write training curves for TensorBoard beside the run records, too.
         checkpoint_seconds: Time between two checkpoints; they are taken where metrics are logged.
     """
     out = Path(out)
@@ -140,7 +143,8 @@ def execute(
         display = Display(plan.title, plan.steps, quiet=quiet, on_step=on_step)
         session = Session(plan, out, display, overwrite=overwrite)
         if session.ledger.step < plan.steps:
-            session.train(checkpoint_seconds)
+            curves = Curves(plan, out, session.ledger.step) if tensorboard else None
+            session.train(checkpoint_seconds, curves)
         return session.record()
 
 
@@ -195,7 +199,7 @@ class Session:
                 "another output folder, or overwrite them (--overwrite)."
             )
 
-    def train(self, checkpoint_seconds: float) -> None:
+    def train(self, checkpoint_seconds: float, curves: Curves | None) -> None:
         """Trains to the end, with logs, evaluations and checkpoints on the way."""
         plan, ledger, display = self.plan, self.ledger, self.display
         trainer = Trainer(plan.method, plan.members, plan.device)
@@ -211,15 +215,19 @@ class Session:
                     display.update(min(step + CHUNK, stop))
                 ledger.step = stop
                 ledger.log.append(LogEntry(step=stop, metrics=trainer.take_metrics()))
+                if curves is not None:
+                    curves.log(ledger.log[-1])
                 self._report_frozen(trainer)
                 if plan.evaluates_at(stop):
-                    self._evaluate(trainer)
+                    self._evaluate(trainer, curves)
                 now = time.perf_counter()
                 ledger.wall_seconds += now - clock
                 clock = now
                 if stop == plan.steps or now - saved_at >= checkpoint_seconds:
                     self._save(trainer.state_dict())
                     saved_at = now
+        if curves is not None:
+            curves.close()
 
     def _report_frozen(self, trainer: Trainer) -> None:
         for number in trainer.frozen():
@@ -230,13 +238,15 @@ class Session:
                     f"before step {self.ledger.step:,}; it is frozen at its last finite parameters"
                 )
 
-    def _evaluate(self, trainer: Trainer) -> None:
+    def _evaluate(self, trainer: Trainer, curves: Curves | None) -> None:
         step, episodes = self.ledger.step, self.plan.evaluation_episodes
         with self.display.paused():
             for number, member in enumerate(self.plan.members):
                 actor = trainer.agent.actor(number)
                 record = evaluate_member(member, actor, step, episodes)
                 self.ledger.evaluations[number].append(record)
+                if curves is not None:
+                    curves.evaluated(number, record)
 
     def _save(self, state: dict[str, Any]) -> None:
         write_checkpoint(self.path, state, self.ledger.model_dump(mode="json"))
