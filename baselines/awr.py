@@ -151,16 +151,21 @@ class Agent:
     def returns(self, batch: Batch) -> Tensor:
         """Returns the (P, B) TD(λ) returns of the batch's transitions under the present V."""
         # The last row of all ends a trajectory, so rows past it have no effect wherever they point.
-        rows = (batch.row.unsqueeze(-1) + self.ahead).clamp_(max=len(self.data.rows.row) - 1)
-        steps = self.data.take(rows.flatten(1))
-        next_values = self.value_network(self.value, steps.next_observations)
+        every = self.data.rows
+        rows = (batch.row.unsqueeze(-1) + self.ahead).clamp_(max=len(every.row) - 1)
+
+        def steps(column: Tensor) -> Tensor:
+            return column.index_select(0, rows.flatten()).view(*rows.shape, *column.shape[1:])
+
+        next_observations = steps(every.next_observations).flatten(1, 2)
+        next_values = self.value_network(self.value, next_observations)
         return lambda_returns(
-            *(
-                each.view(rows.shape)
-                for each in (steps.rewards, next_values, steps.terminations, steps.truncations)
-            ),
-            discount=self.discount,
-            trace_decay=self.trace_decay,
+            steps(every.rewards),
+            next_values.view(rows.shape),
+            steps(every.terminations),
+            steps(every.truncations),
+            self.discount,
+            self.trace_decay,
         )
 
     def update(self, batch: Batch) -> dict[str, Tensor]:

@@ -41,9 +41,7 @@ def pins(spec: DatasetSpec, cache_dir: Path) -> dict[str, Any]:
     parent = load(spec.subset.parent, cache_dir=cache_dir)
     digests, rows_digests = {}, []
     for draw in range(OFFICIAL_DRAWS):
-        arrays, rows = draw_subset(
-            parent.arrays, spec.subset.size, draw, parent.spec.subset_seed
-        )
+        arrays, rows = draw_subset(parent.arrays, spec.subset.size, draw, parent.spec.subset_seed)
         digests[draw_artefact(draw)] = dataset_digest(digest_arrays(arrays))
         rows_digests.append(digest_rows(rows))
     return {"transitions": spec.subset.size, "sha256": digests, "index_sha256": rows_digests}

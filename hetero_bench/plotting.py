@@ -87,7 +87,7 @@ def interval_plot(
     labels = list(dict.fromkeys(row.label for rows in panels.values() for row in rows))
     styles = styles or method_styles(labels)
     height = 0.62 + 0.3 * max(len(rows) for rows in panels.values())
-    with _figure(height, len(panels)) as figure:
+    with styled_figure(height, len(panels)) as figure:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         orders = {tuple(row.label for row in rows) for rows in panels.values()}
         for index, (ax, (title, rows)) in enumerate(zip(axes, panels.items(), strict=True)):
@@ -99,7 +99,7 @@ def interval_plot(
             ax.set_title(_short(title), fontsize=9.5, color=INK, loc="left")
             ax.set_xlabel(xlabel)
             _mark_references(ax, references or {})
-            _clean(ax)
+            clean_axes(ax)
             ax.tick_params(axis="y", length=0, labelcolor=INK)
             ax.spines["left"].set_visible(False)
     return figure
@@ -128,7 +128,7 @@ def performance_profile_plot(
     """
     styles = styles or method_styles(profiles)
     bands = bands or {}
-    with _figure(3.4, 1) as figure:
+    with styled_figure(3.4, 1) as figure:
         ax = figure.subplots()
         every = max(1, len(thresholds) // 8)
         for index, (label, profile) in enumerate(profiles.items()):
@@ -158,7 +158,7 @@ def performance_profile_plot(
         ax.set_xlim(thresholds[0], thresholds[-1])
         ax.set_xlabel("normalised score τ (%)")
         ax.set_ylabel("share of runs above τ")
-        _clean(ax)
+        clean_axes(ax)
         ax.grid(axis="y", color=RULE, linewidth=0.6)
         legend = ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
         for text in legend.get_texts():
@@ -206,8 +206,13 @@ def to_png(figure: Figure, dpi: int = 160) -> bytes:
 
 
 @contextmanager
-def _figure(height: float, panels: int) -> Iterator[Figure]:
-    """A figure in the house style, laid out when the block ends; labels are never parsed as TeX."""
+def styled_figure(height: float, panels: int) -> Iterator[Figure]:
+    """A figure in the house style, laid out when the block ends; labels are never parsed as TeX.
+
+    Args:
+        height: In inches.
+        panels: Panels side by side; more than five widen the figure.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -259,7 +264,8 @@ def _mark_references(ax: Axes, references: Mapping[float, str]) -> None:
         )
 
 
-def _clean(ax: Axes) -> None:
+def clean_axes(ax: Axes) -> None:
+    """Leaves of the frame what is needed to read the axes."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     ax.spines["bottom"].set_linewidth(0.7)

@@ -29,6 +29,7 @@ CQL_ALPHAS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.1, 1.0, 10.0)
 REDS_ALPHAS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.1)
 FIGURE_2_ALPHAS = (0.001, 0.004, 0.016)
 TAUS = (0.03, 0.1, 0.3)
+DATA_TAUS = (0.03, 0.1)
 AWR_TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 REWARD_SCALE = 10.0
 
@@ -119,7 +120,7 @@ def arms() -> list[Arm]:
             "reds-data",
             "reds",
             6_000,
-            tuple(reds_config(a, tau, rho_term="data") for a, tau in grid if tau != TAUS[-1]),
+            tuple(reds_config(a, tau, rho_term="data") for a, tau in grid if tau in DATA_TAUS),
         ),
     ]
     figure_2 = [
