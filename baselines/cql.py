@@ -39,10 +39,10 @@ from baselines.soft_q import SoftQ, td_loss
 class Config:
     """Hyperparameters of CQL."""
 
-    alpha: float = 0.003
+    alpha: float = 0.004
     """α, weight of the penalty, in units of scaled reward (Eq. 2; the paper tries 0.1, 1 and 10 in
     its maze, at a reward scale that it does not state)."""
-    temperature: float = 0.01
+    temperature: float = 0.02
     """T of the policy softmax(Q/T), in units of scaled reward."""
     discount: float = 0.99
     """γ."""

@@ -68,15 +68,15 @@ EXPONENT_RANGE = (-10.0, 5.0)
 class Config:
     """Hyperparameters of CQL (ReDS)."""
 
-    alpha: float = 0.003
+    alpha: float = 0.008
     """α, weight of the penalty, in units of scaled reward (Eq. 9, where it is left out; Eq. 10)."""
-    tau: float = 0.02
+    tau: float = 0.1
     """τ of g = exp(-A/τ), in units of scaled reward (Eq. 7)."""
     rho_term: Literal["mean", "lse", "data"] = "mean"
     """What stands for E_ρ[Q] in Eq. 8; the same for all members."""
     rho_samples: int = 4
     """K of ``lse``, the same for all members; 4 in the paper's listing."""
-    temperature: float = 0.01
+    temperature: float = 0.02
     """T of the policy softmax(Q/T), in units of scaled reward."""
     discount: float = 0.99
     """γ."""
