@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint types wheel-check docs-check format clean
+.PHONY: help demo test test-fast lint types wheel-check format clean
 
 help:
 	@echo "make demo       train, evaluate and grade on gridworld-hetero; names the report it wrote"
@@ -40,10 +40,10 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 types: $(INSTALLED)
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 wheel-check: $(INSTALLED)
 	$(BIN)/python .ci/wheel_check.py
 
 clean:
-	rm -rf $(VENV) build dist runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache

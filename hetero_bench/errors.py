@@ -32,10 +32,16 @@ class PolicyError(ValueError):
     """A policy's output cannot be used as actions; the message says where and why."""
 
 
+_MOST_PARTS = 5
+
+
 def describe_validation_error(error: pydantic.ValidationError) -> str:
     """Renders a pydantic error as ``field: what was wrong (got ...)`` parts on one line."""
-    return "; ".join(
+    items = error.errors()
+    parts = [
         f"{'.'.join(str(key) for key in item['loc']) or 'document'}: {item['msg']}"
         + (f" (got {item['input']!r:.80})" if item["type"] != "missing" else "")
-        for item in error.errors()
-    )
+        for item in items[:_MOST_PARTS]
+    ]
+    more = len(items) - len(parts)
+    return "; ".join(parts) + (f"; and {more} more" if more else "")

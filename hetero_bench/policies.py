@@ -22,6 +22,11 @@ from typing import Any, Protocol, cast, runtime_checkable
 import gymnasium
 import numpy as np
 
+from hetero_bench.errors import PolicyError
+
+_ONNX_FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+_MOST_NOISE = 2**20
+
 Policy = Callable[..., np.ndarray]
 """``policy(observations)`` or ``policy(observations, rng=generator)``; see the module."""
 
@@ -85,7 +90,8 @@ class OnnxPolicy:
 
     Raises:
         ImportError: If onnxruntime is not installed.
-        ValueError: If the file is damaged, or the inputs or the output have other names.
+        ValueError: If the file is damaged, or an input or the output has another name, type or
+            shape than described.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -103,7 +109,7 @@ class OnnxPolicy:
             )
         except Exception as error:  # onnxruntime's own errors share no public base class
             raise ValueError(f"{path} is not a readable ONNX model: {error}") from error
-        inputs = {tensor.name: tensor.shape for tensor in self._session.get_inputs()}
+        inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
         outputs = [tensor.name for tensor in self._session.get_outputs()]
         if "observation" not in inputs or set(inputs) - {"observation", "noise"}:
             raise ValueError(
@@ -111,15 +117,40 @@ class OnnxPolicy:
             )
         if "action" not in outputs:
             raise ValueError(f"{path} has outputs {outputs}; expected action")
-        self._noise_shape = inputs.get("noise")
+        for tensor in inputs.values():
+            if tensor.type not in _ONNX_FLOATS or isinstance(tensor.shape[0], int):
+                raise ValueError(
+                    f"{path}: input {tensor.name} is {tensor.type} of shape {tensor.shape}; "
+                    f"expected {' or '.join(_ONNX_FLOATS)} with a symbolic first axis"
+                )
+        self._dtype = _ONNX_FLOATS[inputs["observation"].type]
+        self._noise = None
+        if "noise" in inputs:
+            noise = inputs["noise"]
+            sizes = noise.shape[1:]
+            if not all(isinstance(size, int) for size in sizes) or np.prod(sizes) > _MOST_NOISE:
+                raise ValueError(
+                    f"{path}: input noise has shape {noise.shape}; expected fixed sizes after the "
+                    f"first axis, at most {_MOST_NOISE} numbers per observation"
+                )
+            self._noise = (tuple(sizes), _ONNX_FLOATS[noise.type])
 
     def __call__(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns (n, *act) actions for (n, *obs) observations."""
-        feed = {"observation": observations}
-        if self._noise_shape is not None:
-            shape = (len(observations), *self._noise_shape[1:])
-            feed["noise"] = rng.standard_normal(shape, dtype=np.float32)
-        return np.asarray(self._session.run(["action"], feed)[0])
+        """Returns (n, *act) actions for (n, *obs) observations.
+
+        Raises:
+            PolicyError: If the model cannot take these observations.
+        """
+        feed = {"observation": observations.astype(self._dtype, copy=False)}
+        if self._noise is not None:
+            sizes, dtype = self._noise
+            feed["noise"] = rng.standard_normal((len(observations), *sizes)).astype(dtype)
+        try:
+            return np.asarray(self._session.run(["action"], feed)[0])
+        except Exception as error:  # onnxruntime's own errors share no public base class
+            raise PolicyError(
+                f"the ONNX policy failed on observations of shape {observations.shape}: {error}"
+            ) from error
 
 
 class RandomPolicy:

@@ -24,6 +24,10 @@ SCHEMA: Literal["hetero_bench/run/v1"] = "hetero_bench/run/v1"
 COLLECTION_SCHEMA: Literal["hetero_bench/runs/v1"] = "hetero_bench/runs/v1"
 
 
+_COLLECTION = b'"hetero_bench/runs/'
+"""Marks a file as a collection of some version, wherever in it the schema stands."""
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -149,9 +153,10 @@ def read_run_file(path: str | os.PathLike[str]) -> list[Run]:
             names the file, the field and the reason.
     """
     path = Path(path)
+    content = path.read_bytes()
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}: not readable as JSON ({error}); the file is damaged or was cut short. "
             "Delete it and run that seed again."
@@ -166,7 +171,7 @@ def read_run_file(path: str | os.PathLike[str]) -> list[Run]:
             f"{path}: schema is {schema!r}; this version reads {' and '.join(map(repr, models))}"
         )
     try:
-        record = models[schema].model_validate(document)
+        record = models[schema].model_validate_json(content, strict=True)
     except pydantic.ValidationError as error:
         raise ValueError(f"{path}: {describe_validation_error(error)}") from error
     return record.runs if isinstance(record, RunCollection) else [record]
@@ -209,14 +214,9 @@ def _run_files(folder: Path) -> list[Path]:
     for file in sorted(folder.rglob("*.json")):
         if any(part.startswith(".") for part in file.relative_to(folder).parts):
             continue
-        if file.name == "run.json" or COLLECTION_SCHEMA in _head(file):
+        if file.is_file() and (file.name == "run.json" or _COLLECTION in file.read_bytes()):
             found.append(file)
     return found
-
-
-def _head(file: Path, size: int = 256) -> str:
-    with file.open("rb") as stream:
-        return stream.read(size).decode("utf-8", errors="replace")
 
 
 def run_json_schema() -> dict[str, Any]:

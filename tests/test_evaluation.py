@@ -7,8 +7,9 @@ import pytest
 import hetero_bench
 from hetero_bench.errors import PolicyError
 from hetero_bench.evaluation import episode_seeds, evaluate
-from hetero_bench.policies import OnnxPolicy, RandomPolicy, find_policy
+from hetero_bench.policies import OnnxPolicy, PredictorPolicy, RandomPolicy, find_policy
 from hetero_bench.spec import DatasetSpec
+from hetero_bench.tabular_policy import TabularPolicy
 
 
 class Countdown(gymnasium.Env):
@@ -70,6 +71,32 @@ def test_every_episode_is_run_once_whatever_the_others_lengths(num_envs):
     np.testing.assert_array_equal(result.successes, np.isin(1 + seeds % 7, [4, 5]))
     np.testing.assert_allclose(result.scores, 25.0 * lengths)
     assert result.score == pytest.approx(25.0 * lengths.mean())
+
+
+def test_success_is_an_episodes_own_and_at_any_step():
+    """Success is reported only in the step that has it, and never again in that episode."""
+
+    class Flash(Countdown):
+        def step(self, action):
+            observation, reward, done, truncated, _ = super().step(action)
+            info = {"success": True} if self.t == 1 and self.length > 3 else {}
+            return observation, reward, done, truncated, info
+
+    gymnasium.register("hetero_bench_tests/Flash-v0", lambda **_: Flash())
+    flash = SPEC.environment.model_copy(update={"id": "hetero_bench_tests/Flash-v0"})
+    result = evaluate(half, SPEC.model_copy(update={"environment": flash}), num_envs=2, seed=3)
+    np.testing.assert_array_equal(result.successes, 1 + episode_seeds(3, 12) % 7 > 3)
+    assert set(result.successes) == {True, False}
+
+
+def test_the_batched_environment_gives_equal_episodes_at_any_width(cache):
+    """More episodes than environments, ending at different times."""
+    mdp = hetero_bench.load("gridworld-uniform").make_env().unwrapped
+    policy = TabularPolicy(mdp.mdp.value_iteration(0.99).policy, mdp.model.features)
+    results = [evaluate(policy, "gridworld-hetero", episodes=30, num_envs=n) for n in (1, 7, 30)]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result.lengths, results[0].lengths)
+    assert len(set(results[0].lengths)) > 5
 
 
 def test_the_first_episodes_do_not_depend_on_how_many_follow():
@@ -176,6 +203,28 @@ def test_a_stable_baselines3_model_is_a_policy():
     np.testing.assert_array_equal(result.returns, expected.returns)
 
 
+def test_a_recurrent_model_is_told_once_where_episodes_start():
+    class Recurrent:
+        starts = []
+
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            self.starts.append(episode_start.copy())
+            return half(observation), (state or 0) + 1
+
+    model = Recurrent()
+    policy = PredictorPolicy(model)
+    policy.reset(np.array([True, True]))
+    for mask in ([False, False], [False, True], [False, False]):
+        if any(mask):
+            policy.reset(np.array(mask))
+        policy(np.zeros((2, 2), np.float32))
+    assert [starts.tolist() for starts in model.starts] == [
+        [True, True],
+        [False, True],
+        [False, False],
+    ]
+
+
 def test_an_onnx_policy_is_fed_observations_and_noise(tmp_path):
     import onnx
     from onnx import TensorProto, helper
@@ -200,15 +249,30 @@ def test_an_onnx_policy_is_fed_observations_and_noise(tmp_path):
     policy = OnnxPolicy(path)
     observations = np.zeros((3, 2), np.float32)
     actions = policy(observations, rng=np.random.default_rng(0))
-    noise = np.random.default_rng(0).standard_normal((3, 1), dtype=np.float32)
+    noise = np.random.default_rng(0).standard_normal((3, 1)).astype(np.float32)
     np.testing.assert_allclose(actions, np.tanh(0.5 * noise), rtol=1e-6)
     assert evaluate(find_policy(str(path), Countdown.action_space), SPEC).episodes == 12
+    doubles = policy(observations.astype(np.float64), rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(doubles, actions)
+    with pytest.raises(PolicyError, match=r"failed on observations of shape \(3, 7\)"):
+        policy(np.zeros((3, 7)), rng=np.random.default_rng(0))
 
     graph.input[0].name = "state"
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     onnx.save(model, path)
     with pytest.raises(ValueError, match=r"has inputs \['noise', 'state'\]; expected observation"):
         OnnxPolicy(path)
+    graph.input[0].name = "observation"
+    for shape, message in ((["n", "k"], "expected fixed sizes"), ([1, 1], "symbolic first axis")):
+        del graph.input[:]
+        graph.input.append(
+            helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["n", 2])
+        )
+        graph.input.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, shape))
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+        onnx.save(model, path)
+        with pytest.raises(ValueError, match=message):
+            OnnxPolicy(path)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match="not a readable ONNX model"):
         OnnxPolicy(path)

@@ -54,6 +54,7 @@ def test_folders_are_searched_for_runs_and_collections_only(tmp_path):
     [
         ({"evaluations": []}, "evaluations"),
         ({"seed": -1}, "seed"),
+        ({"seed": True}, "seed"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"dataset": {"id": "toy", "digest": DIGEST}}, "dataset.id"),
         ({"dataset": {"id": "toy-v0", "digest": "abc"}}, "dataset.digest"),
@@ -100,6 +101,42 @@ def test_damaged_foreign_and_missing_files_are_told_apart(tmp_path):
         read_runs(tmp_path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_runs(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "damaged or was cut short"),
+        ('{"seed": ' + "9" * 5000 + "}", "damaged or was cut short"),
+        ("\xff", "damaged or was cut short"),
+    ],
+)
+def test_hostile_json_is_named_by_file(tmp_path, content, message):
+    path = tmp_path / "run.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=message) as caught:
+        read_runs(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_collections_are_found_whatever_the_order_of_keys_and_unknown_ones_refused(tmp_path):
+    path = write_run(RunCollection(runs=[make_run()]), tmp_path / "all.json")
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(document.items()))))
+    (tmp_path / "folder.json").mkdir()
+    assert len(read_runs(tmp_path)) == 1
+    path.write_text(json.dumps({**document, "schema": "hetero_bench/runs/v2"}))
+    with pytest.raises(ValueError, match="schema is 'hetero_bench/runs/v2'"):
+        read_runs(tmp_path)
+
+
+def test_many_mistakes_make_a_short_message(tmp_path):
+    document = make_run().model_dump(by_alias=True)
+    document["evaluations"] = [{"step": -1}] * 1000
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match="and [0-9]+ more") as caught:
+        read_runs(tmp_path)
+    assert len(str(caught.value)) < 2000
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):

@@ -75,6 +75,8 @@ class EnvironmentList:
 
     def step(self, actions: np.ndarray, mask: np.ndarray) -> Steps:
         """See :class:`EnvironmentBatch`."""
+        if self._successes is not None:
+            self._successes[mask] = False
         for i in np.flatnonzero(mask):
             (
                 self._observations[i],
