@@ -21,22 +21,44 @@ from rich.console import Console
 from rich.table import Table
 
 import hetero_bench
+from baselines import awr
 from baselines.engine import Method, get_method
 from baselines.engine.members import Member
 from baselines.engine.trainer import Trainer
 from baselines.networks import MLP
 
-# Passes through the network in one update: (forward, backward).
-PASSES = {"bc": (1, 1), "cql": (3, 1)}
 WARM_UP = 20
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Passes through networks of one shape in one update."""
+
+    forward: int
+    backward: int
+    outputs: int | None = None  # None: one per action
+    rows: int = 1  # per transition of the batch
+
+
+PASSES = {
+    "bc": [Passes(1, 1)],
+    "cql": [Passes(3, 1)],
+    "reds": [Passes(5, 2)],  # CQL's, and one of ρ to fit it, one to use it
+    "awr": [
+        Passes(1, 1),
+        Passes(1, 1, outputs=1),
+        Passes(1, 0, outputs=1, rows=awr.Config.horizon),
+    ],
+}
+"""By method, with its shipped config."""
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Compare a population with sequential runs."""
 
-    methods: tuple[str, ...] = ("bc", "cql")
-    """Methods with one discrete network."""
+    methods: tuple[str, ...] = tuple(PASSES)
+    """Methods."""
     dataset: str = "gridworld-hetero"
     """Dataset id."""
     seeds: int = 10
@@ -64,17 +86,19 @@ def training_seconds(method: Method, dataset: hetero_bench.Dataset, seeds: range
 def matmul_seconds(method: Method, trainer: Trainer, members: int, repeats: int = 50) -> float:
     """Times the matrix products of one update, and nothing else."""
     config, data = method.config(), trainer.data
-    network = MLP((*data.observation_shape, *config.hidden_sizes, data.num_actions))
-    forward, backward = PASSES[method.name]
     products = []
-    for layer, (fan_in, fan_out) in enumerate(network.layers):
-        x = torch.randn(members, config.batch_size, fan_in)
-        weight = torch.randn(members, fan_in, fan_out)
-        y = torch.randn(members, config.batch_size, fan_out)
-        products += forward * [(x, weight)]
-        products += backward * [(x.transpose(1, 2), y)]
-        if layer:  # no gradient with respect to observations
-            products += backward * [(y, weight.transpose(1, 2))]
+    for passes in PASSES[method.name]:
+        outputs = passes.outputs or data.num_actions
+        network = MLP((data.observation_size, *config.hidden_sizes, outputs))
+        rows = passes.rows * config.batch_size
+        for layer, (fan_in, fan_out) in enumerate(network.layers):
+            x = torch.randn(members, rows, fan_in)
+            weight = torch.randn(members, fan_in, fan_out)
+            y = torch.randn(members, rows, fan_out)
+            products += passes.forward * [(x, weight)]
+            products += passes.backward * [(x.transpose(1, 2), y)]
+            if layer:  # no gradient with respect to observations
+                products += passes.backward * [(y, weight.transpose(1, 2))]
 
     def multiply():
         for a, b in products:
@@ -85,6 +109,9 @@ def matmul_seconds(method: Method, trainer: Trainer, members: int, repeats: int 
 
 
 def main(arguments: Arguments) -> None:
+    unknown = set(arguments.methods) - set(PASSES)
+    if unknown:
+        raise SystemExit(f"add {', '.join(sorted(unknown))} to PASSES; known: {', '.join(PASSES)}")
     torch.set_num_threads(arguments.threads)
     dataset = hetero_bench.load(arguments.dataset)
     P, steps = arguments.seeds, arguments.steps

@@ -8,7 +8,6 @@ prints the weights' sha256, which the manifests quote. Needs torch to read the c
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from hetero_bench.recipes.antmaze_controller import weights_path
 from hetero_bench.recipes.mlp_policy import TanhMLP
+from hetero_bench.recipes.train_antmaze_controller import CURVE_FILE
 
 _EPSILON = 1e-8
 """Added to the variance by Stable-Baselines3's normaliser."""
@@ -42,7 +42,7 @@ def network_from_checkpoint(checkpoint: dict[str, Any]) -> TanhMLP:
 
 
 def export(run: Path, out: Path | None = None) -> str:
-    """Writes the weights and the learning curve.
+    """Writes the weights and the learning curve up to them.
 
     Args:
         run: Output folder of the training.
@@ -57,9 +57,11 @@ def export(run: Path, out: Path | None = None) -> str:
     checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     digest = network_from_checkpoint(checkpoint).save(
-        out, {"task": "antmaze steering", "training_steps": str(checkpoint["steps"])}
+        out, {"training_steps": checkpoint["steps"], "last_task": checkpoint["task"]}
     )
-    shutil.copyfile(run / "learning_curve.csv", out.with_suffix(".csv"))
+    header, *rows = (run / CURVE_FILE).read_text(encoding="utf-8").splitlines()
+    kept = [row for row in rows if int(row.split(",", 1)[0]) <= checkpoint["steps"]]
+    out.with_suffix(".csv").write_text("\n".join([header, *kept, ""]), encoding="utf-8")
     return digest
 
 

@@ -7,9 +7,11 @@ Stored as safetensors: ``layers.<i>.weight`` (out, in), ``layers.<i>.bias`` (out
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -55,8 +57,14 @@ class TanhMLP:
             hidden = np.tanh(hidden @ weight.T + bias)
         return hidden @ self.weights[-1].T + self.biases[-1]
 
-    def save(self, path: str | os.PathLike[str], metadata: dict[str, str] | None = None) -> str:
-        """Writes the safetensors file and returns its sha256."""
+    def save(self, path: str | os.PathLike[str], about: dict[str, Any] | None = None) -> str:
+        """Writes the safetensors file and returns its sha256; equal content gives equal bytes.
+
+        Args:
+            path: The file.
+            about: JSON facts, kept in the file's metadata under ``about``. One entry, because the
+                order of several is not fixed.
+        """
         tensors = {
             "normaliser.mean": self.mean,
             "normaliser.std": self.std,
@@ -66,6 +74,7 @@ class TanhMLP:
             tensors[f"layers.{index}.weight"] = weight
             tensors[f"layers.{index}.bias"] = bias
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        metadata = {"about": json.dumps(about or {}, sort_keys=True)}
         data = safetensors.numpy.save(contiguous, metadata)
         Path(path).write_bytes(data)
         return hashlib.sha256(data).hexdigest()
