@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from baselines.discrete import SoftmaxActor, weighted_likelihood_loss
+from baselines.engine.checks import check_network, check_range
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
@@ -71,6 +72,14 @@ class Config:
     """Adam's step size, for both networks."""
     greedy: bool = False
     """Evaluate the most probable action instead of sampling."""
+
+    def __post_init__(self) -> None:
+        check_network(self)
+        check_range(self, "temperature", 0.0, open_low=True)
+        check_range(self, "weight_clip", 0.0, open_low=True)
+        check_range(self, "discount", 0.0, 1.0)
+        check_range(self, "trace_decay", 0.0, 1.0)
+        check_range(self, "horizon", 1, whole=True)
 
 
 def lambda_returns(
@@ -128,13 +137,12 @@ class Agent:
 
     def __init__(self, configs: Sequence[Config], data: MemberData, seeds: Sequence[int]):
         device = data.device
-        (observation_size,) = data.observation_shape
         hidden_sizes = shared(configs, "hidden_sizes")
         learning_rate = per_member(configs, "learning_rate", device)
-        self.value_network = MLP((observation_size, *hidden_sizes, 1))
+        self.value_network = MLP((data.observation_size, *hidden_sizes, 1))
         self.value = self.value_network.init(MemberRandom(seeds, "value", device))
         self.value_optimiser = MemberAdam(self.value, learning_rate)
-        self.policy_network = MLP((observation_size, *hidden_sizes, data.num_actions))
+        self.policy_network = MLP((data.observation_size, *hidden_sizes, data.num_actions))
         self.policy = self.policy_network.init(MemberRandom(seeds, "policy", device))
         self.policy_optimiser = MemberAdam(self.policy, learning_rate)
         self.active = torch.ones(len(configs), dtype=torch.bool, device=device)

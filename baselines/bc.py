@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from baselines.discrete import SoftmaxActor, log_likelihood
+from baselines.engine.checks import check_network
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
@@ -39,6 +40,9 @@ class Config:
     greedy: bool = False
     """Evaluate the most probable action instead of sampling."""
 
+    def __post_init__(self) -> None:
+        check_network(self)
+
 
 def negative_log_likelihood(logits: Tensor, actions: Tensor) -> Tensor:
     """Returns the (P,) loss ``-mean_B log π(a|s)``.
@@ -54,9 +58,8 @@ class Agent:
     """A population of cloned policies."""
 
     def __init__(self, configs: Sequence[Config], data: MemberData, seeds: Sequence[int]):
-        (observation_size,) = data.observation_shape
         hidden_sizes = shared(configs, "hidden_sizes")
-        self.network = MLP((observation_size, *hidden_sizes, data.num_actions))
+        self.network = MLP((data.observation_size, *hidden_sizes, data.num_actions))
         self.policy = self.network.init(MemberRandom(seeds, "policy", data.device))
         self.optimiser = MemberAdam(self.policy, per_member(configs, "learning_rate", data.device))
         self.greedy = shared(configs, "greedy")

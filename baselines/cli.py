@@ -1,10 +1,11 @@
-"""The command line of the baselines: ``python -m baselines train|table|list``."""
+"""The command line of the baselines: ``python -m baselines train|table|reproduce|list``."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import sys
+import traceback
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,24 +24,28 @@ from baselines.engine import (
     Method,
     estimate,
     execute,
+    find_methods,
     get_method,
     list_methods,
     make_plan,
 )
 from baselines.engine.members import product
 from baselines.engine.plan import Plan
+from baselines.reproduce import REPRODUCTIONS, get_reproduction
 from baselines.table import make_table
-from hetero_bench.errors import SourceError, UnknownDatasetError
+from hetero_bench.errors import UnknownDatasetError
 from hetero_bench.runs import Run
 
 PROGRAM = "python -m baselines"
 USAGE = f"""usage: {PROGRAM} train --method NAME --dataset ID [ID ...] [options]
        {PROGRAM} table --family NAME [options]
+       {PROGRAM} reproduce NAME [options]
        {PROGRAM} list
 
-train   train seeds, datasets and hyperparameters of one method as one population
-table   make the reference results of a dataset family
-list    show the methods and their papers
+train      train seeds, datasets and hyperparameters of one method as one population
+table      make the reference results of a dataset family
+reproduce  train, analyse and describe a published experiment: {", ".join(REPRODUCTIONS)}
+list       show the methods and their papers
 
 {PROGRAM} train --method NAME --help shows the options and NAME's hyperparameters."""
 
@@ -56,6 +61,12 @@ class TrainArguments:
     """Name of the method; `python -m baselines list` shows them."""
     dataset: tuple[str, ...]
     """Dataset ids, with equal observation shapes and action spaces."""
+    size: int | None = None
+    """Train on this many transitions of every dataset, drawn as whole trajectories."""
+    draw: int | None = None
+    """Which draw of a subset; 0 by default."""
+    register: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Manifest, HDF5 file or Minari folder of datasets of your own; may be given several times."""
     seeds: tuple[int, ...] = (0,)
     """Seeds; each is a member of the population."""
     steps: int = 8_000
@@ -80,6 +91,8 @@ class TrainArguments:
     """Replace finished results."""
     dry_run: bool = False
     """Only say how many members there are, what memory they take and how long it will take."""
+    debug: bool = False
+    """Show where an error comes from."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,10 @@ class TableArguments:
     """Folder of the results; by default registry/results."""
     workers: int | None = None
     """Worker processes; by default one per processor."""
+    overwrite: bool = False
+    """Train again what is finished."""
+    debug: bool = False
+    """Show where an error comes from."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,15 +128,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     command, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
-    commands = {"train": _train, "table": _table, "list": _list}
+    commands = {"train": _train, "table": _table, "reproduce": _reproduce, "list": _list}
     if command not in commands:
         asked = command in ("-h", "--help", "help")
         print(USAGE if asked else f"no command {command!r}\n\n{USAGE}", file=sys.stderr)
         return 0 if asked else 2
     try:
         return commands[command](arguments)
-    except (ValueError, OSError, RuntimeError, UnknownDatasetError, SourceError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError, UnknownDatasetError) as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
+        if type(error) is RuntimeError and "--debug" not in arguments:
+            print("add --debug to see where it comes from", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
@@ -128,10 +149,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _list(arguments: Sequence[str]) -> int:
     table = Table("name", "method", "actions", "paper")
-    for method in list_methods():
+    methods, broken = find_methods()
+    for method in methods:
         table.add_row(method.name, method.title, ", ".join(method.actions), method.paper)
     Console().print(table)
-    return 0
+    for name, error in broken.items():
+        print(f"baselines.{name} cannot be imported: {error!r}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 def _table(arguments: Sequence[str]) -> int:
@@ -141,9 +165,17 @@ def _table(arguments: Sequence[str]) -> int:
         methods=options.methods,
         work=options.work,
         out=options.out,
+        overwrite=options.overwrite,
         workers=options.workers,
     )
     print(f"wrote {len(written)} files below {written[0].parents[1]}")
+    return 0
+
+
+def _reproduce(arguments: Sequence[str]) -> int:
+    name, *options = arguments or [""]
+    reproduction = get_reproduction(name)
+    tyro.cli(reproduction, prog=f"{PROGRAM} reproduce {name}", args=options).run()
     return 0
 
 
@@ -151,9 +183,11 @@ def _train(arguments: Sequence[str]) -> int:
     options, config = parse_train(arguments)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    for path in options.register:
+        hetero_bench.register(path)
     plan = make_plan(
         options.method,
-        options.dataset,
+        [hetero_bench.load(each, size=options.size, draw=options.draw) for each in options.dataset],
         options.seeds,
         product(config, parse_sweep(type(config), options.sweep)),
         steps=options.steps,

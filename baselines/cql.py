@@ -29,6 +29,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from baselines.discrete import SoftmaxActor, soft_maximum, taken
+from baselines.engine.checks import check_choice, check_network, check_range
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member
 from baselines.engine.method import Method
@@ -61,6 +62,15 @@ class Config:
     some 200 steps per cell of the way to the start, too long for 8,000 steps in all."""
     greedy: bool = False
     """Evaluate argmax Q instead of sampling from π."""
+
+    def __post_init__(self) -> None:
+        check_network(self)
+        check_range(self, "alpha", 0.0)
+        check_range(self, "temperature", 0.0, open_low=True)
+        check_range(self, "discount", 0.0, 1.0)
+        check_range(self, "reward_scale")
+        check_choice(self, "backup", ("policy", "max"))
+        check_range(self, "target_rate", 0.0, 1.0, open_low=True)
 
 
 def conservative_penalty(q: Tensor, actions: Tensor, temperature: Tensor) -> Tensor:

@@ -95,6 +95,10 @@ def invert_cumulative(probabilities: Tensor, uniform: Tensor) -> Tensor:
     return (uniform.unsqueeze(-1) >= cumulative.unsqueeze(-2)).sum(-1)
 
 
+NO_ACTION = -1
+"""What a policy returns where its probabilities are not numbers; evaluation refuses it."""
+
+
 @dataclass(frozen=True)
 class SoftmaxActor:
     """A policy that samples actions from a softmax, or takes the most probable one.
@@ -117,16 +121,25 @@ class SoftmaxActor:
         return 0 if self.greedy else 1
 
     def probabilities(self, observations: Tensor) -> Tensor:
-        """Returns the (n, A) probabilities of the actions for (n, obs) observations."""
+        """Returns the (n, A) probabilities of the actions for (n, obs) observations.
+
+        NaN where the network's outputs are.
+        """
         outputs = self.network(self.parameters, observations.unsqueeze(0)).squeeze(0)
         if self.greedy:
-            return torch.nn.functional.one_hot(outputs.argmax(-1), outputs.shape[-1]).float()
+            best = torch.nn.functional.one_hot(outputs.argmax(-1), outputs.shape[-1]).float()
+            return best.masked_fill(outputs.isnan().any(-1, keepdim=True), math.nan)
         return torch.softmax(outputs / self.temperature, dim=-1)
 
     def __call__(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """Maps (n, obs) observations and (n, noise_size) normal noise to (n,) int64 actions."""
+        """Maps (n, obs) observations and (n, noise_size) normal noise to (n,) int64 actions.
+
+        NaN outputs give ``NO_ACTION``: comparisons with NaN would quietly choose an action.
+        """
         probabilities = self.probabilities(observations)
         if self.greedy:
-            return probabilities.argmax(-1)
-        uniform = 0.5 * (1.0 + torch.erf(noise / math.sqrt(2.0)))
-        return invert_cumulative(probabilities, uniform).squeeze(-1)
+            actions = probabilities.argmax(-1)
+        else:
+            uniform = 0.5 * (1.0 + torch.erf(noise / math.sqrt(2.0)))
+            actions = invert_cumulative(probabilities, uniform).squeeze(-1)
+        return actions.masked_fill(probabilities.isnan().any(-1), NO_ACTION)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from baselines.discrete import SoftmaxActor
+from baselines.engine import Actor
 from hetero_bench.envs.gridworld_model import GridworldModel, gridworld_model
 from hetero_bench.tabular import TabularMDP
 
@@ -66,10 +67,18 @@ class Maze:
         return cls(model, model.mdp(), environment.max_episode_steps)
 
     @torch.inference_mode()
-    def action_probabilities(self, actors: Sequence[SoftmaxActor]) -> np.ndarray:
-        """Returns the (P, S, A) float64 action probabilities of trained policies."""
+    def action_probabilities(self, actors: Sequence[Actor]) -> np.ndarray:
+        """Returns the (P, S, A) float64 action probabilities of trained policies.
+
+        Raises:
+            TypeError: If a policy is not a softmax.
+        """
         features = torch.from_numpy(np.array(self.model.features))
-        tables = [actor.probabilities(features).double().numpy() for actor in actors]
+        tables = []
+        for actor in actors:
+            if not isinstance(actor, SoftmaxActor):
+                raise TypeError(f"{type(actor).__name__} has no action probabilities")
+            tables.append(actor.probabilities(features).double().numpy())
         probabilities = np.stack(tables)
         return probabilities / probabilities.sum(axis=-1, keepdims=True)
 

@@ -52,6 +52,7 @@ from baselines.discrete import (
     taken,
     weighted_likelihood_loss,
 )
+from baselines.engine.checks import check_choice, check_network, check_range
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
@@ -94,6 +95,18 @@ class Config:
     """Fraction by which the target Q̄ moves towards Q in each step."""
     greedy: bool = False
     """Evaluate argmax Q instead of sampling from π."""
+
+    def __post_init__(self) -> None:
+        check_network(self)
+        check_range(self, "alpha", 0.0)
+        check_range(self, "tau", 0.0, open_low=True)
+        check_choice(self, "rho_term", ("mean", "lse", "data"))
+        check_range(self, "rho_samples", 1, whole=True)
+        check_range(self, "temperature", 0.0, open_low=True)
+        check_range(self, "discount", 0.0, 1.0)
+        check_range(self, "reward_scale")
+        check_choice(self, "backup", ("policy", "max"))
+        check_range(self, "target_rate", 0.0, 1.0, open_low=True)
 
 
 def policy_advantages(q: Tensor, actions: Tensor, temperature: Tensor) -> Tensor:

@@ -58,9 +58,8 @@ class SoftQ:
 
     def __init__(self, configs: Sequence[Any], data: MemberData, seeds: Sequence[int]):
         device = data.device
-        (observation_size,) = data.observation_shape
         hidden_sizes = shared(configs, "hidden_sizes")
-        self.network = MLP((observation_size, *hidden_sizes, data.num_actions))
+        self.network = MLP((data.observation_size, *hidden_sizes, data.num_actions))
         self.critic = self.network.init(MemberRandom(seeds, "critic", device))
         self.target = self.critic.detach().clone()
         self.optimiser = MemberAdam(self.critic, per_member(configs, "learning_rate", device))

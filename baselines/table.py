@@ -9,6 +9,8 @@ the defaults of its ``Config``; nothing is tuned per dataset or seed.
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 import hetero_bench
 from baselines.engine import Job, get_method, run_jobs
 from hetero_bench.registry import registry_folder
-from hetero_bench.runs import RunCollection, read_runs, write_run
+from hetero_bench.runs import Run, RunCollection, write_run
 from hetero_bench.sources.subset import OFFICIAL_DRAWS
 
 POPULATION = 60
@@ -48,6 +50,7 @@ def make_table(
     methods: Sequence[str] = (),
     work: Path = Path("runs/table"),
     out: Path | None = None,
+    overwrite: bool = False,
     workers: int | None = None,
     quiet: bool = False,
 ) -> list[Path]:
@@ -58,6 +61,7 @@ def make_table(
         methods: Only these; all of the tier's by default.
         work: Folder of checkpoints and run records; the same call continues from there.
         out: Folder of the results; the registry's by default.
+        overwrite: Train what is finished again.
         workers: Worker processes; as many as processors by default.
         quiet: Show no progress.
 
@@ -79,9 +83,14 @@ def make_table(
     out = registry_folder() / "results" if out is None else out
     chosen = [method for method in tier.steps if not methods or method in methods]
     jobs = [job for method in chosen for job in jobs_of(tier, method, family, work)]
-    run_jobs(jobs, workers=workers, quiet=quiet)
-    cells = dict.fromkeys((job.method, name) for job in jobs for name, _ in job.datasets)
-    return [_write_cell(method, name, work, out) for method, name in cells]
+    populations = run_jobs(jobs, overwrite=overwrite, workers=workers, quiet=quiet)
+    cells: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in itertools.chain.from_iterable(populations):
+        cells[run.method, run.dataset.id].append(run)
+    return [
+        _write_cell(runs, out / method / f"{dataset_id}.json")
+        for (method, dataset_id), runs in cells.items()
+    ]
 
 
 def jobs_of(tier: Tier, method: str, family: str, work: Path) -> Iterator[Job]:
@@ -104,10 +113,8 @@ def jobs_of(tier: Tier, method: str, family: str, work: Path) -> Iterator[Job]:
         )
 
 
-def _write_cell(method: str, name: str, work: Path, out: Path) -> Path:
+def _write_cell(runs: Sequence[Run], path: Path) -> Path:
     """Writes one method's runs on one dataset, all draws, training curves left out."""
-    dataset_id = hetero_bench.get_spec(name).id
-    runs = [run for _, run in read_runs(work / method / dataset_id)]
-    runs.sort(key=lambda run: (run.dataset.draw or 0, run.seed))
-    collection = RunCollection(runs=[run.model_copy(update={"metrics": {}}) for run in runs])
-    return write_run(collection, out / method / f"{dataset_id}.json")
+    ordered = sorted(runs, key=lambda run: (run.dataset.draw or 0, run.seed))
+    collection = RunCollection(runs=[run.model_copy(update={"metrics": {}}) for run in ordered])
+    return write_run(collection, path)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import importlib
 import shlex
 
 import pytest
 
+import baselines
 from baselines import bc, cql
 from baselines.cli import main, parse_sweep, parse_train
 from baselines.engine import get_method, list_methods
@@ -15,8 +17,9 @@ from tests.toy import corridor
 def toy_datasets(monkeypatch, tmp_path):
     """``load`` knows the corridor, and results go to the test's folder."""
 
-    def load(name):
-        return {"corridor": corridor, "other": lambda: corridor("other", seed=1)}[name]()
+    def load(name, *, size=None, draw=None):
+        dataset = {"corridor": corridor, "other": lambda: corridor("other", seed=1)}[name]()
+        return dataset if size is None else dataset.subset(size, draw=draw or 0)
 
     monkeypatch.setattr("hetero_bench.load", load)
     monkeypatch.chdir(tmp_path)
@@ -90,6 +93,17 @@ def test_several_datasets_are_one_population(toy_datasets):
     assert {run.budget.members for run in runs} == {2}
 
 
+def test_subsets_and_datasets_of_ones_own(toy_datasets, monkeypatch):
+    registered = []
+    monkeypatch.setattr("hetero_bench.register", registered.append)
+    command = ["train", "--method", "bc", "--dataset", "corridor", "--steps", "5"]
+    more = ["--size", "100", "--draw", "2", "--register", "a.toml", "--register", "b.hdf5"]
+    assert main([*command, *more]) == 0
+    ((_, run),) = read_runs(toy_datasets / "runs")
+    assert (run.dataset.size, run.dataset.draw) == (100, 2)
+    assert registered == ["a.toml", "b.hdf5"]
+
+
 def test_dry_run_trains_nothing(toy_datasets, capsys):
     assert main([*TRAIN, *SMALL, "--seeds", "0", "1", "--dry-run"]) == 0
     said = capsys.readouterr().out
@@ -110,6 +124,54 @@ def test_errors_are_one_line_and_a_status(capsys):
         assert said.startswith("error: ")
         assert message in said
         assert "Traceback" not in said
+
+
+def test_errors_say_where_they_come_from_if_asked(toy_datasets, monkeypatch, capsys):
+    def fails(error):
+        def execute(*arguments, **options):
+            raise error
+
+        monkeypatch.setattr("baselines.cli.execute", execute)
+
+    for error, advice in ((RuntimeError("shapes"), True), (ImportError("no tensorboard"), False)):
+        fails(error)
+        assert main([*TRAIN, *SMALL]) == 1
+        said = capsys.readouterr().err
+        assert f"error: {error}" in said
+        assert "Traceback" not in said
+        assert ("add --debug" in said) == advice
+        assert main([*TRAIN, *SMALL, "--debug"]) == 1
+        said = capsys.readouterr().err
+        assert "Traceback" in said
+        assert "add --debug" not in said
+
+
+def test_a_broken_method_does_not_take_the_others_away(monkeypatch, tmp_path, capsys):
+    (tmp_path / "unfinished.py").write_text("import no_such_module\n")
+    monkeypatch.setattr("baselines.__path__", [*baselines.__path__, str(tmp_path)])
+    assert get_method("bc") is bc.METHOD
+    assert "cql" in {method.name for method in list_methods()}
+    with pytest.raises(ImportError, match="no_such_module"):
+        get_method("unfinished")
+    with pytest.raises(ValueError, match=r"no method 'cqll'; did you mean cql.*unfinished"):
+        get_method("cqll")
+    capsys.readouterr()
+    assert main(["list"]) == 1
+    said = capsys.readouterr()
+    assert "Kumar" in said.out
+    assert "baselines.unfinished cannot be imported" in said.err
+
+
+def test_a_method_is_found_without_importing_the_others(monkeypatch):
+    imported = []
+
+    def import_module(name):
+        imported.append(name)
+        return importlib.__import__(name, fromlist=["METHOD"])
+
+    monkeypatch.setattr("baselines.engine.method.importlib.import_module", import_module)
+    assert get_method("bc") is bc.METHOD
+    assert imported == ["baselines.bc"]
 
 
 def test_interruption_says_how_to_go_on(toy_datasets, monkeypatch, capsys):

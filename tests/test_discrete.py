@@ -5,12 +5,20 @@ import math
 import pytest
 import torch
 
+import hetero_bench
 from baselines.discrete import (
+    NO_ACTION,
+    SoftmaxActor,
     boltzmann,
     invert_cumulative,
     log_likelihood,
     weighted_likelihood_loss,
 )
+from baselines.engine.evaluation import ActorPolicy
+from baselines.engine.random import MemberRandom
+from baselines.networks import MLP
+from hetero_bench.errors import PolicyError
+from tests.toy import CELLS, corridor
 
 
 def test_weighted_likelihood_of_two_samples_by_hand():
@@ -58,3 +66,18 @@ def test_no_sample_lies_past_the_last_action():
     probabilities = torch.full((1, 1, 3), 0.3)  # as if rounding had lost a tenth
     almost_one = torch.tensor([[[1.0 - 2**-24]]])
     assert invert_cumulative(probabilities, almost_one).item() == 2
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_outputs_that_are_not_numbers_choose_no_action(greedy):
+    network = MLP((CELLS, 3))
+    parameters = network.init(MemberRandom([0], "policy")).detach()
+    healthy = SoftmaxActor(network, parameters, greedy=greedy)
+    observations, noise = torch.eye(CELLS), torch.zeros(CELLS, healthy.noise_size)
+    assert set(healthy(observations, noise).tolist()) <= {0, 1, 2}
+    spoiled = parameters.clone()
+    spoiled[0, 0] = math.nan
+    sick = SoftmaxActor(network, spoiled, greedy=greedy)
+    assert sick(observations, noise).tolist() == CELLS * [NO_ACTION]
+    with pytest.raises(PolicyError, match="episode 0, step 0: action -1 is not finite or out of"):
+        hetero_bench.evaluate(ActorPolicy(sick, corridor()), episodes=2)

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
+from baselines import awr, bc, cql, reds
 from baselines.engine.data import MemberData
-from baselines.engine.members import differences, make_members, per_member, product, shared
+from baselines.engine.members import (
+    Member,
+    differences,
+    make_members,
+    per_member,
+    product,
+    shared,
+)
 from baselines.engine.random import MemberRandom
+from baselines.engine.trainer import Trainer
+from tests.helpers import dataset_of, random_arrays
 from tests.toy import CELLS, corridor
 
 
@@ -75,6 +85,33 @@ def test_datasets_of_other_shapes_are_refused():
         MemberData([corridor(), wide])
 
 
+def test_draws_of_one_subset_are_compared_too():
+    arrays = [random_arrays([20], observation_shape=(size,), extras=False) for size in (4, 5)]
+    first, second = (replace(dataset_of(each), draw=k) for k, each in enumerate(arrays))
+    with pytest.raises(ValueError, match=r"toy-v0 draw 0: .*\(4,\).*toy-v0 draw 1: .*\(5,\)"):
+        MemberData([first, second])
+
+
+def test_the_number_of_actions_is_the_largest_of_all_datasets():
+    few, many = (
+        replace(dataset_of(random_arrays([60], num_actions=n, extras=False)), draw=n)
+        for n in (2, 5)
+    )
+    assert MemberData([many, few]).num_actions == MemberData([few, many]).num_actions == 5
+    three = {"action": {"shape": [], "dtype": "int64", "n": 3}}
+    declared = dataset_of(few.arrays, **three)
+    assert MemberData([declared, few]).num_actions == 3
+    with pytest.raises(ValueError, match="equal observation shapes and action spaces"):
+        MemberData([declared, many])
+
+
+def test_images_are_refused_by_methods_for_vectors():
+    image = dataset_of(random_arrays([9], observation_shape=(8, 8, 3), extras=False))
+    for method in (awr, bc, cql, reds):
+        with pytest.raises(ValueError, match=r"shape \(8, 8, 3\); this method's networks take vec"):
+            Trainer(method.METHOD, [Member(image, method.Config(), 0)], "cpu")
+
+
 def test_members_are_datasets_times_configs_times_seeds():
     configs = product(Config(), {"alpha": [0.1, 1.0], "tau": [2.0]})
     assert configs == [Config(0.1, 2.0), Config(1.0, 2.0)]
@@ -104,6 +141,9 @@ def test_labels_name_what_differs_and_nothing_else():
     [
         ({"seeds": []}, "at least one seed"),
         ({"seeds": [1, 1]}, "each seed may occur once"),
+        ({"seeds": [0, -1]}, "seed -1 is not a non-negative integer"),
+        ({"seeds": [0.5]}, "seed 0.5 is not a non-negative integer"),
+        ({"seeds": [True]}, "seed True is not a non-negative integer"),
         ({"configs": [Config(), Config()]}, "each config may occur once"),
         ({"datasets": []}, "at least one dataset"),
         ({"datasets": [corridor(), corridor()]}, "each dataset may occur once"),

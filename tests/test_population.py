@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines import awr, bc, cql, reds
 from baselines.engine.checkpoint import flatten, restore
@@ -152,6 +153,45 @@ def test_metrics_are_means_since_the_last_reading():
     many.advance(3)
     expected = torch.tensor(losses).mean(0).tolist()
     assert many.take_metrics()["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+class WithoutSynchronisation(TorchDispatchMode):
+    """Raises where the host would wait for values, on whatever device."""
+
+    WAITING = (
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "equal",
+        "is_nonzero",
+        "bincount",
+        "_unique",
+        "_unique2",
+        "unique_dim",
+        "unique_consecutive",
+        "repeat_interleave",
+    )
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function._schema.name.split("::")[1]
+        indices = args[1] if name.startswith("index") and isinstance(args[1], list) else []
+        by_mask = any(each is not None and each.dtype == torch.bool for each in indices)
+        assert not by_mask, f"{name} by a mask waits for the device"
+        assert name not in self.WAITING, f"{name} waits for the device"
+        return function(*args, **(kwargs or {}))
+
+
+@METHODS
+def test_updates_do_not_synchronise_with_the_host(form):
+    trainer = trained(form, members(form, [0, 1]), 2)
+    with WithoutSynchronisation():
+        trainer.advance(2)
+
+
+@pytest.mark.parametrize("wait", [torch.Tensor.item, torch.Tensor.nonzero, lambda x: x[x > 0]])
+def test_synchronisation_is_noticed(wait):
+    with WithoutSynchronisation(), pytest.raises(AssertionError, match="waits for the device"):
+        wait(torch.ones(1))
 
 
 def test_members_have_to_agree_in_what_shapes_the_computation():

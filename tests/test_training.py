@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from baselines import bc, cql
-from baselines.engine import estimate, execute, make_plan, train
+from baselines.engine import estimate, execute, make_plan, train, trained_actors
 from baselines.engine.checkpoint import read_checkpoint, restore, write_checkpoint
 from baselines.engine.trainer import Trainer
 from hetero_bench.runs import read_runs
@@ -247,8 +247,67 @@ def test_fingerprints_tell_plans_apart():
         {"eval_every": None},
         {"configs": cql.Config()},
         {"datasets": [corridor(seed=1)]},
+        {"device": "meta"},
     ):
         assert plan(**change).fingerprint != base
+
+
+def rewrite(plan, out, **changes):
+    """Changes facts in a checkpoint."""
+    path = plan.checkpoint_path(out)
+    tensors, facts = read_checkpoint(path)
+    write_checkpoint(path, tensors, {**facts, **changes})
+
+
+def begin(monkeypatch, out, **options):
+    """Trains up to the first checkpoint but one."""
+    with monkeypatch.context() as patch:
+        interrupt(patch, after=2)
+        with pytest.raises(Killed):
+            execute(plan(), out, quiet=True, checkpoint_seconds=0, **options)
+
+
+def test_time_before_an_interruption_counts(tmp_path, monkeypatch):
+    begin(monkeypatch, tmp_path)
+    rewrite(plan(), tmp_path, wall_seconds=1_000.0)
+    runs = execute(plan(), tmp_path, quiet=True)
+    assert all(1_000.0 < run.budget.wall_seconds < 1_900.0 for run in runs)
+
+
+def test_a_checkpoint_of_another_plan_is_refused(tmp_path):
+    execute(plan(), tmp_path, quiet=True)
+    other = plan(seeds=[1, 2])
+    path = other.checkpoint_path(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(plan().checkpoint_path(tmp_path).read_bytes())
+    for use in (execute, trained_actors):
+        with pytest.raises(ValueError, match="belongs to another plan; delete it to start over"):
+            use(other, tmp_path)
+    assert not other.run_path(tmp_path, other.members[0]).exists()
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_results_of_other_code_do_not_pass_silently(tmp_path, monkeypatch, capsys, finished):
+    begin(monkeypatch, tmp_path)
+    if finished:
+        execute(plan(), tmp_path, quiet=True)
+    said = []
+    execute(plan(), tmp_path / "fresh", on_stale=said.append)
+    assert said == []
+    rewrite(plan(), tmp_path, commit="0" * 40)
+    capsys.readouterr()
+    execute(plan(), tmp_path, on_stale=said.append)
+    assert [each.split(",")[0] for each in said] == [f"commit {'0' * 40}"]
+    assert f"trained by other code (commit {'0' * 40}, now " in capsys.readouterr().err
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    path = plan().checkpoint_path(tmp_path)
+    path.parent.mkdir(parents=True)
+    left = path.with_name(f".{path.name}.a8x2")
+    left.write_bytes(b"half a checkpo")
+    execute(plan(), tmp_path, quiet=True)
+    assert {each.name for each in path.parent.iterdir()} <= {path.name, ".lock"}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,14 @@
 from baselines.engine.actors import trained_actors
 from baselines.engine.dry_run import Estimate, estimate
 from baselines.engine.jobs import Job, run_jobs
-from baselines.engine.method import Actor, Agent, Method, get_method, list_methods
+from baselines.engine.method import (
+    Actor,
+    Agent,
+    Method,
+    find_methods,
+    get_method,
+    list_methods,
+)
 from baselines.engine.training import execute, make_plan, train
 
 __all__ = [
@@ -14,6 +21,7 @@ __all__ = [
     "Method",
     "estimate",
     "execute",
+    "find_methods",
     "get_method",
     "list_methods",
     "make_plan",

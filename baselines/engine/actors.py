@@ -21,13 +21,13 @@ def trained_actors(plan: Plan, out: str | os.PathLike[str] = "runs") -> list[Act
 
     Raises:
         FileNotFoundError: If it was not trained there, or not to the end.
-        ValueError: If the checkpoint is damaged.
+        ValueError: If the checkpoint is damaged or of another plan.
     """
     path = plan.checkpoint_path(Path(out))
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint {path}; train this plan first")
     tensors, facts = read_checkpoint(path)
-    step = Ledger.model_validate(facts).step
+    step = Ledger.of(plan, facts, path).step
     if step < plan.steps:
         raise FileNotFoundError(f"{path} is at step {step:,} of {plan.steps:,}; train it on first")
     trainer = Trainer(plan.method, plan.members, "cpu")

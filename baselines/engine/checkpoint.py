@@ -39,6 +39,16 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], facts: Mapping[str, A
     write_file(path, safetensors.torch.save(tensors, header))
 
 
+def remove_partial_writes(path: Path) -> None:
+    """Deletes the temporary files that killed processes left beside a checkpoint.
+
+    Args:
+        path: The checkpoint. The caller holds the lock under which it is written.
+    """
+    for temporary in path.parent.glob(f".{path.name}.*"):
+        temporary.unlink(missing_ok=True)
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads the tensors, by dotted names, and the facts of a checkpoint.
 

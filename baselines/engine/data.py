@@ -51,14 +51,8 @@ class MemberData:
     def __init__(self, datasets: Sequence[Dataset], device: torch.device | str = "cpu"):
         unique = list(dict.fromkeys(datasets))
         transitions = [dataset.transitions for dataset in unique]
-        layouts = {dataset.id: _layout(dataset) for dataset in unique}
-        if len(set(layouts.values())) != 1:
-            listing = "; ".join(f"{name}: {layout}" for name, layout in layouts.items())
-            raise ValueError(
-                "the members of a population need equal observation shapes and action spaces; got "
-                f"{listing}. Train these datasets in separate runs."
-            )
-        self.observation_shape, self.action_shape, self._num_actions = layouts[unique[0].id]
+        layout = _common_layout(unique)
+        self.observation_shape, self.action_shape, self._num_actions = layout
         self.discrete = self._num_actions is not None
         self.num_members = len(datasets)
         self.device = torch.device(device)
@@ -81,6 +75,21 @@ class MemberData:
         which = [unique.index(dataset) for dataset in datasets]
         self.sizes = torch.from_numpy(sizes[which]).to(device)
         self.offsets = torch.from_numpy((np.cumsum(sizes) - sizes)[which]).to(device)
+
+    @property
+    def observation_size(self) -> int:
+        """Length of an observation that is a vector.
+
+        Raises:
+            ValueError: If observations have another shape, as images have.
+        """
+        if len(self.observation_shape) != 1:
+            raise ValueError(
+                f"observations have shape {self.observation_shape}; this method's networks take "
+                "vectors. Flatten or encode them when registering the dataset, or choose a method "
+                "with a network for them."
+            )
+        return self.observation_shape[0]
 
     @property
     def num_actions(self) -> int:
@@ -112,20 +121,51 @@ class MemberData:
 
 
 class Layout(NamedTuple):
-    """What the members' datasets have to agree in."""
+    """What a network has to know of a dataset."""
 
     observation_shape: tuple[int, ...]
     action_shape: tuple[int, ...]
-    num_actions: int | None
+    num_actions: int | None  # None if continuous
+
+
+def _common_layout(datasets: Sequence[Dataset]) -> Layout:
+    """Returns the layout that datasets share.
+
+    Numbers of actions have to be equal where the specification declares them. Where none does, the
+    largest that is seen in any dataset counts: a dataset need not contain every action.
+    """
+    layouts = [_layout(dataset) for dataset in datasets]
+    shapes = {(*layout[:2], layout.num_actions is None) for layout in layouts}
+    declared = {n for dataset in datasets if (n := _declared_actions(dataset)) is not None}
+    most = max((layout.num_actions or 0 for layout in layouts), default=0)
+    if len(shapes) > 1 or len(declared) > 1 or (declared and most > max(declared)):
+        listing = "; ".join(
+            f"{_name(dataset)}: {layout}" for dataset, layout in zip(datasets, layouts, strict=True)
+        )
+        raise ValueError(
+            "the members of a population need equal observation shapes and action spaces; got "
+            f"{listing}. Train these datasets in separate runs."
+        )
+    return layouts[0]._replace(num_actions=most or None)
 
 
 def _layout(dataset: Dataset) -> Layout:
     actions = dataset.transitions.actions
     num_actions = None
     if actions.dtype.kind in "iu":
-        declared = dataset.spec.action.n if dataset.spec.action is not None else None
-        num_actions = declared or int(actions.max()) + 1
+        num_actions = _declared_actions(dataset) or int(actions.max()) + 1
     return Layout(dataset.transitions.observations.shape[1:], actions.shape[1:], num_actions)
+
+
+def _declared_actions(dataset: Dataset) -> int | None:
+    return dataset.spec.action.n if dataset.spec.action is not None else None
+
+
+def _name(dataset: Dataset) -> str:
+    parts = [dataset.id]
+    parts += [f"size {dataset.size}"] if dataset.size is not None else []
+    parts += [f"draw {dataset.draw}"] if dataset.draw is not None else []
+    return " ".join(parts)
 
 
 def _join(arrays: list[np.ndarray], dtype: type, device: torch.device | str) -> Tensor:

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -30,7 +30,8 @@ import hetero_bench
 from baselines.engine.display import LINE_SECONDS
 from baselines.engine.method import get_method
 from baselines.engine.plan import Plan
-from baselines.engine.training import execute, make_plan
+from baselines.engine.training import STALE, execute, make_plan
+from hetero_bench.runs import Run
 
 POLL_SECONDS = 0.25
 
@@ -71,32 +72,76 @@ class Job:
         return make_plan(self.method, loaded, self.seeds, self.configs, steps=self.steps)
 
 
-def run_jobs(jobs: Sequence[Job], *, workers: int | None = None, quiet: bool = False) -> None:
+Outcome = tuple[list[Run], str | None]
+"""(P,) run records, and how the code that trained them differs from the present one, if it does."""
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> list[list[Run]]:
     """Trains every job's population and writes its run records; finished ones take no time.
+
+    Says in one line if finished populations that it found were trained by other code.
 
     Args:
         jobs: What to train; longest first keeps the workers busy to the end.
+        overwrite: Train finished populations again, and replace others' results.
         workers: Processes; as many as processors by default.
         quiet: Show no progress.
 
+    Returns:
+        Every job's (P,) run records, in the order of :func:`~baselines.engine.training.train`.
+
     Raises:
-        Exception: What a worker raised first. The others' finished populations are recorded, and
-            the same call continues the rest.
+        Exception: What a worker raised first. The other workers are ended at once; the same call
+            continues their populations from the last checkpoints.
     """
+    if not jobs:
+        return []
     context = multiprocessing.get_context("spawn")
     counters = [context.Value("q", 0) for _ in jobs]
-    workers = min(workers or os.cpu_count() or 1, len(jobs)) or 1
-    with ProcessPoolExecutor(
+    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    failures: list[Future[Outcome]] = []  # in the order of time
+
+    def ended(future: Future[Outcome]) -> None:
+        if not future.cancelled() and future.exception() is not None:
+            failures.append(future)
+
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_begin_worker, initargs=(counters,)
-    ) as pool:
-        futures = [pool.submit(_run, number, job) for number, job in enumerate(jobs)]
-        try:
-            _show(jobs, counters, futures, quiet=quiet)
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    )
+    try:
+        futures = [pool.submit(_run, number, job, overwrite) for number, job in enumerate(jobs)]
+        for future in futures:
+            future.add_done_callback(ended)
+        _show(jobs, counters, futures, failures, quiet=quiet)
+        if failures:
+            failures[0].result()
+    except BaseException:
+        # Whatever they are doing, their files are whole and their checkpoints let them resume.
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+    outcomes = [future.result() for future in futures]
+    _say_stale([stale for _, stale in outcomes if stale is not None], quiet=quiet)
+    return [runs for runs, _ in outcomes]
+
+
+def _say_stale(differences: Sequence[str], *, quiet: bool) -> None:
+    """Shows one line if some populations were trained by other code."""
+    if differences:
+        kinds = list(dict.fromkeys(differences))
+        more = f", and {len(kinds) - 1} other ways" if len(kinds) > 1 else ""
+        console = Console(stderr=True, quiet=quiet, highlight=False)
+        said = STALE.format(kinds[0] + more)
+        console.print(f"{len(differences)} populations were {said}", markup=False, soft_wrap=True)
 
 
 _counters: Sequence[Synchronized[int]] = ()
@@ -108,20 +153,30 @@ def _begin_worker(counters: Sequence[Synchronized[int]]) -> None:
     torch.set_num_threads(1)
 
 
-def _run(number: int, job: Job) -> None:
+def _run(number: int, job: Job, overwrite: bool = False) -> Outcome:
     counter = _counters[number]
+    stale: list[str] = []
 
     def count(step: int) -> None:
         counter.value = step
 
-    execute(job.plan(), job.out, quiet=True, on_step=count)
+    runs = execute(
+        job.plan(),
+        job.out,
+        overwrite=overwrite,
+        quiet=True,
+        on_step=count,
+        on_stale=stale.append,
+    )
     counter.value = job.steps
+    return runs, stale[0] if stale else None
 
 
 def _show(
     jobs: Sequence[Job],
     counters: Sequence[Synchronized[int]],
-    futures: Sequence[Any],
+    futures: Sequence[Future[Outcome]],
+    failures: Sequence[Future[Outcome]],
     *,
     quiet: bool,
 ) -> None:
@@ -143,9 +198,7 @@ def _show(
             steps = [counter.value for counter in counters]
             for task, job, step in zip(tasks, jobs, steps, strict=True):
                 bar.update(task, completed=step, visible=0 < step < job.steps)
-            if all(future.done() for future in futures) or any(
-                future.done() and future.exception() for future in futures
-            ):
+            if failures or all(future.done() for future in futures):
                 return
             if bar.disable and time.perf_counter() - said > LINE_SECONDS:
                 said = time.perf_counter()

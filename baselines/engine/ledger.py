@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -66,6 +68,37 @@ class Ledger(BaseModel):
             versions=package_versions("torch", "gymnasium", "mujoco"),
             commit=code_commit(),
         )
+
+    @classmethod
+    def of(cls, plan: Plan, facts: Mapping[str, Any], path: Path) -> Ledger:
+        """Returns the ledger kept in a plan's checkpoint.
+
+        Args:
+            plan: The population.
+            facts: As :func:`~baselines.engine.checkpoint.read_checkpoint` gives them.
+            path: The checkpoint, for the message.
+
+        Raises:
+            ValueError: If it is the checkpoint of another plan.
+        """
+        ledger = cls.model_validate(facts)
+        if ledger.fingerprint != plan.fingerprint:
+            raise ValueError(f"{path} belongs to another plan; delete it to start over")
+        return ledger
+
+    def made_elsewhere(self, now: Ledger) -> str | None:
+        """Returns how the code that began this differs from the present one's, or None.
+
+        Args:
+            now: A ledger that begins with the present code.
+        """
+        releases = sorted(self.versions.keys() | now.versions.keys())
+        pairs = [("commit", self.commit, now.commit)]
+        pairs += [(name, self.versions.get(name), now.versions.get(name)) for name in releases]
+        changes = [
+            f"{name} {then}, now {current}" for name, then, current in pairs if then != current
+        ]
+        return ", ".join(changes) or None
 
     def runs(self, plan: Plan) -> list[Run]:
         """Returns the (P,) run records of the members, in their order."""

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,8 +43,13 @@ def make_members(
     """Returns datasets × configs × seeds, seeds varying fastest.
 
     Raises:
-        ValueError: If one of the three is empty or has repetitions.
+        ValueError: If one of the three is empty or has repetitions, or a seed is not a
+            non-negative integer.
     """
+    for seed in seeds:
+        if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
+            raise ValueError(f"seed {seed!r} is not a non-negative integer")
+    seeds = [int(seed) for seed in seeds]
     which = [(dataset.id, dataset.size, dataset.draw) for dataset in datasets]
     for name, values in (("dataset", which), ("config", configs), ("seed", seeds)):
         if not values:

@@ -83,25 +83,51 @@ class Method:
 
 
 def list_methods() -> list[Method]:
-    """Returns the methods that exist, in the order of their names."""
-    modules = [
-        importlib.import_module(f"baselines.{module.name}")
-        for module in pkgutil.iter_modules(baselines.__path__)
-        if not module.ispkg and not module.name.startswith("_")
-    ]
-    methods = [module.METHOD for module in modules if hasattr(module, "METHOD")]
-    return sorted(methods, key=lambda method: method.name)
+    """Returns the methods that can be imported, in the order of their names."""
+    return find_methods()[0]
+
+
+def find_methods() -> tuple[list[Method], dict[str, Exception]]:
+    """Returns the methods in the order of their names, and why other modules do not import.
+
+    Returns:
+        The methods, and errors by module name.
+    """
+    methods, broken = [], {}
+    for name in _module_names():
+        try:
+            module = importlib.import_module(f"baselines.{name}")
+        except Exception as error:  # one method's mistake is not to take the others away
+            broken[name] = error
+        else:
+            methods += [module.METHOD] if hasattr(module, "METHOD") else []
+    return sorted(methods, key=lambda method: method.name), broken
 
 
 def get_method(name: str) -> Method:
-    """Looks a method up by name.
+    """Looks a method up by name; imports its own module only, if that is called like it.
 
     Raises:
         ValueError: If there is none; the message suggests the nearest names.
+        ImportError: If its module cannot be imported.
     """
-    methods = {method.name: method for method in list_methods()}
+    if name in _module_names():
+        method = getattr(importlib.import_module(f"baselines.{name}"), "METHOD", None)
+        if method is not None and method.name == name:
+            return method
+    found, broken = find_methods()
+    methods = {method.name: method for method in found}
     if name in methods:
         return methods[name]
     close = difflib.get_close_matches(name, methods, n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(methods)}"
-    raise ValueError(f"no method {name!r}; {hint}")
+    unread = f" Not importable: {', '.join(broken)}." if broken else ""
+    raise ValueError(f"no method {name!r}; {hint}{unread}")
+
+
+def _module_names() -> list[str]:
+    return [
+        module.name
+        for module in pkgutil.iter_modules(baselines.__path__)
+        if not module.ispkg and not module.name.startswith("_")
+    ]

@@ -12,7 +12,12 @@ from typing import Any
 import filelock
 
 import hetero_bench
-from baselines.engine.checkpoint import read_checkpoint, restore, write_checkpoint
+from baselines.engine.checkpoint import (
+    read_checkpoint,
+    remove_partial_writes,
+    restore,
+    write_checkpoint,
+)
 from baselines.engine.display import Display
 from baselines.engine.evaluation import evaluate_member
 from baselines.engine.ledger import Ledger, LogEntry
@@ -25,6 +30,9 @@ from hetero_bench.runs import Run, read_run_file, write_run
 
 CHUNK = 50
 """Updates between two looks at the clock."""
+
+STALE = "trained by other code ({}); to train again delete checkpoints, or overwrite the results"
+"""Said of a checkpoint whose code differs from the present one in the way given."""
 
 
 def make_plan(
@@ -124,6 +132,7 @@ def execute(
     overwrite: bool = False,
     quiet: bool = False,
     on_step: Callable[[int], None] | None = None,
+    on_stale: Callable[[str], None] | None = None,
     tensorboard: bool = False,
     checkpoint_seconds: float = 30.0,
 ) -> list[Run]:
@@ -135,13 +144,20 @@ def execute(
         overwrite: Replace finished results, of this run or of others.
         quiet: Show no progress.
         on_step: Called with the number of gradient steps done, now and then.
+        on_stale: Called with the differences, such as ``commit abc, now def``, if what is continued
+            or returned was trained by other code. They are shown, too, unless ``quiet``.
         tensorboard: Write training curves for TensorBoard beside the run records, too.
         checkpoint_seconds: Time between two checkpoints; they are taken where metrics are logged.
     """
     out = Path(out)
     with _claim(plan.checkpoint_path(out).parent):
+        remove_partial_writes(plan.checkpoint_path(out))
         display = Display(plan.title, plan.steps, quiet=quiet, on_step=on_step)
         session = Session(plan, out, display, overwrite=overwrite)
+        if session.stale is not None:
+            display.say(f"{plan.title}: {STALE.format(session.stale)}")
+            if on_stale is not None:
+                on_stale(session.stale)
         if session.ledger.step < plan.steps:
             curves = Curves(plan, out, session.ledger.step) if tensorboard else None
             session.train(checkpoint_seconds, curves)
@@ -167,7 +183,12 @@ def _claim(folder: Path) -> Iterator[None]:
 
 
 class Session:
-    """One process's work on a plan: from the last checkpoint, or the beginning, to the records."""
+    """One process's work on a plan: from the last checkpoint, or the beginning, to the records.
+
+    Attributes:
+        ledger: What has been done.
+        stale: How the code that did it differs from the present one; None if it does not.
+    """
 
     def __init__(self, plan: Plan, out: Path, display: Display, *, overwrite: bool):
         self.plan = plan
@@ -175,11 +196,13 @@ class Session:
         self.path = plan.checkpoint_path(out)
         self.display = display
         self.saved = None
+        self.stale: str | None = None
         self.ledger = Ledger.begin(plan, overwrites=overwrite)
         if self.path.exists():
             tensors, facts = read_checkpoint(self.path)
-            ledger = Ledger.model_validate(facts)
+            ledger = Ledger.of(plan, facts, self.path)
             if not (ledger.recorded and overwrite):
+                self.stale = ledger.made_elsewhere(self.ledger)
                 self.saved, self.ledger = tensors, ledger
                 self.ledger.overwrites |= overwrite
         if self.ledger.step < plan.steps and not self.ledger.overwrites:

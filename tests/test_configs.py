@@ -1,0 +1,78 @@
+"""Hyperparameters that make no sense are refused where they are written."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+
+from baselines import awr, bc, cql, reds
+
+EVERY = {
+    "learning_rate": [0.0, -1e-3, math.nan, math.inf, "fast", True],
+    "batch_size": [0, -1, 2.5, math.nan],
+    "hidden_sizes": [(0,), (8, -1), (8.0,), [8], 8],
+    "greedy": ["no", None],
+}
+POLICY = {"temperature": [0.0, -0.1, math.nan], "discount": [-0.1, 1.01, math.nan]}
+CRITIC = {
+    "alpha": [-1e-9, math.inf],
+    "target_rate": [0.0, 1.1],
+    "reward_scale": [math.nan, math.inf],
+    "backup": ["mean", None],
+}
+WRONG = {
+    bc.Config: EVERY,
+    cql.Config: {**EVERY, **POLICY, **CRITIC},
+    reds.Config: {
+        **EVERY,
+        **POLICY,
+        **CRITIC,
+        "tau": [0.0, math.nan],
+        "rho_term": ["max"],
+        "rho_samples": [0, 1.5],
+    },
+    awr.Config: {
+        **EVERY,
+        **POLICY,
+        "weight_clip": [0.0, math.inf],
+        "trace_decay": [-0.1, 1.1],
+        "horizon": [0, 2.5],
+    },
+}
+CASES = [
+    (config, name, value)
+    for config, fields in WRONG.items()
+    for name, values in fields.items()
+    for value in values
+]
+
+
+@pytest.mark.parametrize(("config", "name", "value"), CASES)
+def test_what_is_out_of_range_is_refused_by_name(config, name, value):
+    with pytest.raises(ValueError, match=rf"{config.__module__}\.Config: {name} is .*; expected "):
+        config(**{name: value})
+
+
+@pytest.mark.parametrize("config", WRONG)
+def test_every_hyperparameter_is_checked(config):
+    assert set(WRONG[config]) == set(config.__dataclass_fields__)
+
+
+def test_messages_say_what_was_expected():
+    for change, message in {
+        "target_rate": "target_rate is 2; expected a finite number above 0 and at most 1",
+        "batch_size": "batch_size is 2.5; expected an integer at least 1",
+        "backup": "backup is 2; expected one of 'policy', 'max'",
+    }.items():
+        with pytest.raises(ValueError, match=f"{re.escape(message)}$"):
+            cql.Config(**{change: 2.5 if change == "batch_size" else 2})
+
+
+def test_the_ends_of_ranges_are_allowed():
+    replace(cql.Config(), alpha=0.0, discount=1.0, target_rate=1.0, batch_size=1, hidden_sizes=())
+    replace(cql.Config(), discount=0.0, reward_scale=-1.0)
+    replace(awr.Config(), trace_decay=0.0, horizon=1)
+    replace(awr.Config(), trace_decay=1.0)
