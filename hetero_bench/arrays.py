@@ -109,10 +109,17 @@ class EpisodeArrays:
         for name, array in self.named():
             if name != "final_observations" and len(array) != rows:
                 raise ValueError(f"{name} has {len(array)} rows; expected {rows} as observations")
-        for name, kinds in (("terminations", "b"), ("truncations", "b"), ("episode_ids", "iu")):
-            dtype = getattr(self, name).dtype
-            if dtype.kind not in kinds:
-                raise ValueError(f"{name} has dtype {dtype}; expected bool or integer flags")
+        for name, kinds, words in (
+            ("rewards", "f", "floating-point numbers"),
+            ("terminations", "b", "bool"),
+            ("truncations", "b", "bool"),
+            ("episode_ids", "iu", "integers"),
+        ):
+            array = getattr(self, name)
+            if array.ndim != 1:
+                raise ValueError(f"{name} has shape {array.shape}; expected one per row, ({rows},)")
+            if array.dtype.kind not in kinds:
+                raise ValueError(f"{name} has dtype {array.dtype}; expected {words}")
         steps = np.diff(self.episode_ids.astype(np.int64))
         if self.episode_ids[0] != 0 or np.any((steps != 0) & (steps != 1)):
             raise ValueError("episode_ids must start at 0 and count up without gaps")

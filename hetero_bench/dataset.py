@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hetero_bench.arrays import EpisodeArrays, dataset_digest, digest_arrays
+from hetero_bench.errors import SizeError
 from hetero_bench.provenance import Provenance
 from hetero_bench.spec import DatasetSpec
 
@@ -194,17 +195,24 @@ class Dataset:
     def subset(self, size: int, draw: int = 0) -> Dataset:
         """Draws whole trajectories without replacement until ``size`` transitions, in memory.
 
-        On a whole dataset this is the same draw as ``load(id, size=size, draw=draw)``.
+        It is the same draw as ``load(id, size=size, draw=draw)``.
 
         Args:
             size: Transitions to draw; the last trajectory is cut to fit and marked truncated.
             draw: Which draw, 0 to 4; nested in size.
 
         Raises:
-            SizeError: If size or draw is out of range.
+            SizeError: If size or draw is out of range, or this is a draw itself: drawn from again,
+                it would be other data under the same name as its parent's draw.
+            TypeError: If size or draw is not an integer.
         """
         from hetero_bench.sources.subset import draw_subset
 
+        if self.spec.subset is not None:
+            raise SizeError(
+                f"{self.id} is a draw of {self.spec.subset.parent} already; draw from that, with "
+                f"load({self.spec.subset.parent!r}, size={size!r}, draw={draw!r})"
+            )
         arrays, _ = draw_subset(self.arrays, size, draw, self.spec.subset_seed)
         provenance = Provenance(
             status=self.provenance.status,

@@ -1,7 +1,7 @@
 """How unevenly a dataset's behaviour varies over the state space.
 
-Singh et al. (2023), "Offline RL With Realistic Datasets: Heteroskedasticity and Support
-Constraints" (ReDS). A policy π is compared with the behaviour policy β state by state,
+Singh et al. (2023), "ReDS: Offline RL With Heteroskedastic Datasets via Support Constraints".
+A policy π is compared with the behaviour policy β state by state,
 
     D(π, β)(s) = Σ_a π(a|s) (π(a|s) / β(a|s) - 1) = χ²(π(·|s) ‖ β(·|s)),
 
@@ -25,7 +25,8 @@ from hetero_bench.tabular import TabularMDP
 
 SMOOTHING = 1e-3
 """β is mixed with this much of the uniform distribution, so that D is finite."""
-GAMMA = 0.99
+DEFAULT_DISCOUNT = 0.99
+"""Used where a dataset's manifest states no discount for analysis."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -93,7 +94,8 @@ def heteroskedasticity(
     Args:
         dataset: Has ``states`` (N,) among its extras, and an environment with an exact model
             (``env.unwrapped.mdp``).
-        policy: (S, A) π; by default the optimal policy (value iteration, discount 0.99).
+        policy: (S, A) π; by default the optimal policy (value iteration with the manifest's
+            discount for analysis, 0.99 if it states none).
         behaviour: Where β comes from: ``exact``, from ``behaviour_probabilities`` (N, A) among the
             extras, or ``fitted``, by counting actions; by default exact if recorded.
 
@@ -103,8 +105,9 @@ def heteroskedasticity(
     mdp = exact_model(dataset)
     beta = tabular_behaviour(dataset, behaviour)
     states, counts, seen = dataset.extras["states"], beta.counts, beta.counts > 0
-    pi = mdp.value_iteration(GAMMA).policy if policy is None else np.asarray(policy, np.float64)
-    occupancy = mdp.occupancy(pi, GAMMA)
+    discount = dataset.spec.discount or DEFAULT_DISCOUNT
+    pi = mdp.value_iteration(discount).policy if policy is None else np.asarray(policy, np.float64)
+    occupancy = mdp.occupancy(pi, discount)
     divergence = np.where(seen, chi_square(pi, smooth(beta.probabilities)), np.nan)
     mu = counts / counts.sum()
     by_row = divergence[states]

@@ -12,7 +12,7 @@ from typing import Any
 import pydantic
 
 from hetero_bench.errors import ManifestError, describe_validation_error
-from hetero_bench.registry import add_specs, all_specs, read_manifest
+from hetero_bench.registry import add_specs, read_manifest
 from hetero_bench.spec import (
     D4RLSource,
     DatasetSpec,
@@ -107,14 +107,15 @@ def register(
 
 def _manifest_specs(path: Path) -> dict[str, DatasetSpec]:
     """Reads a manifest; relative paths in it start at its own folder."""
+    from hetero_bench.sources import build
+
     specs = read_manifest(path)
-    known = {**all_specs(), **specs}
     for name, spec in specs.items():
-        if spec.subset is not None and spec.subset.parent not in known:
-            raise ManifestError(
-                f"{path}: [datasets.{name}]: subset.parent: there is no dataset "
-                f"{spec.subset.parent!r}; give the name of one, without its version"
-            )
+        if spec.recipe is not None and spec.environment is not None:
+            try:
+                build.check(spec)
+            except ManifestError as error:
+                raise ManifestError(f"{path}: [datasets.{name}]: {error}") from error
         sources = tuple(
             source.model_copy(update={"path": str(path.parent / Path(source.path).expanduser())})
             if isinstance(source, D4RLSource | MinariSource)

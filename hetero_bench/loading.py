@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 
-from hetero_bench.arrays import dataset_digest, digest_arrays
-from hetero_bench.cache import CacheEntry, DamagedEntryError, cache_folder
+from hetero_bench.arrays import EpisodeArrays, dataset_digest, digest_arrays
+from hetero_bench.cache import (
+    CacheEntry,
+    DamagedEntryError,
+    Origin,
+    StaleEntryError,
+    cache_folder,
+)
 from hetero_bench.dataset import Dataset
 from hetero_bench.errors import DigestError, SizeError, SourceError
 from hetero_bench.progress import progress_bar
-from hetero_bench.provenance import Provenance, Status, package_versions
+from hetero_bench.provenance import Provenance, judge, package_versions
 from hetero_bench.registry import get_spec
 from hetero_bench.sources import Request
-from hetero_bench.sources.subset import OFFICIAL_DRAWS
-from hetero_bench.spec import WHOLE, DatasetSpec, Source, draw_artefact
+from hetero_bench.sources.subset import whole_number
+from hetero_bench.spec import (
+    OFFICIAL_DRAWS,
+    WHOLE,
+    D4RLSource,
+    DatasetSpec,
+    MinariSource,
+    Source,
+    draw_artefact,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +48,10 @@ def load(
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """Loads a dataset, making it first if it is not in the cache.
+
+    A size other than a reduced dataset's own is drawn from its parent, so that draws stay nested in
+    size, and is named after the parent: ``load("gridworld-hetero-10k", size=500)`` is
+    ``load("gridworld-hetero", size=500)``.
 
     Args:
         dataset_id: Canonical id (``gridworld-hetero-v0``) or bare name (``gridworld-hetero``).
@@ -47,6 +67,7 @@ def load(
     Raises:
         UnknownDatasetError: If no dataset has that id; the message suggests the nearest.
         SizeError: If size or draw is not to be had.
+        TypeError: If size or draw is not an integer.
         SourceError: If no source answers, or none gives the data that the registry pins.
         OSError: If the cache cannot be written; nothing is left behind then.
     """
@@ -79,8 +100,13 @@ class Artefact:
 
         Raises:
             SizeError: If size or draw is not to be had.
+            TypeError: If size or draw is not an integer.
             ValueError: If the dataset has no such source.
         """
+        size = None if size is None else whole_number("size", size)
+        draw = None if draw is None else whole_number("draw", draw)
+        if spec.subset is not None and size == spec.subset.size:
+            size = None
         whole = spec.transitions
         if size is not None and (size < 1 or (whole is not None and size > whole)):
             raise SizeError(f"size {size} was asked for; {spec.id} has {whole} transitions")
@@ -99,11 +125,23 @@ class Artefact:
 
     @property
     def name(self) -> str:
-        """The artefact's folder name in the cache, e.g. ``whole`` or ``size-5000-draw-3``."""
-        name = WHOLE if self.draw is None else draw_artefact(self.draw)
+        """The artefact's folder name in the cache, e.g. ``whole`` or ``size-5000-draw-3``.
+
+        A chosen source is added, and for data from a user's files a key of their paths, so that
+        files in different places can be registered under one name in turn: ``whole@1f2e3d4c``.
+        """
+        name = self.pinned_as
         if self.size is not None:
             name = f"size-{self.size}-{name}"
-        return name if self.source is None else f"{name}@{self.source}"
+        paths = "\n".join(_paths(self.spec))
+        key = hashlib.sha256(paths.encode()).hexdigest()[:8] if paths else None
+        suffix = "-".join(part for part in (self.source, key) if part)
+        return f"{name}@{suffix}" if suffix else name
+
+    @property
+    def pinned_as(self) -> str:
+        """The artefact's name in the manifest's ``sha256``: ``whole``, or ``draw-3``."""
+        return WHOLE if self.draw is None else draw_artefact(self.draw)
 
     @property
     def sources(self) -> list[Source]:
@@ -121,13 +159,15 @@ class Artefact:
             return self._open(entry)
         except FileNotFoundError:
             pass
-        except DamagedEntryError as error:
+        except (DamagedEntryError, StaleEntryError) as error:
             _logger.debug("%s", error)
         with entry.lock():
             try:
                 return self._open(entry)  # another process may have made it meanwhile
             except FileNotFoundError:
                 pass
+            except StaleEntryError as error:
+                entry.discard(str(error))
             except DamagedEntryError as error:
                 entry.set_aside(str(error))
             self._make(entry, root)
@@ -138,15 +178,26 @@ class Artefact:
             raise FileNotFoundError(entry.folder)
         arrays, metadata = entry.read()
         current = {source.kind: _identity(self.spec, source) for source in self.sources}
-        origin = metadata["origin"]
-        if current.get(origin["source"], "") not in (None, origin["identity"]):
-            raise DamagedEntryError(
+        origin = metadata.origin
+        if current.get(origin.source, "") not in (None, origin.identity):
+            raise StaleEntryError(
                 f"{entry.folder} was made from another recipe, file or parent than today's"
+            )
+        try:
+            provenance = judge(metadata.provenance, self.spec, self.pinned_as)
+        except DigestError as error:
+            raise DamagedEntryError(f"{entry.folder}: {error}") from error
+        if provenance.status == "rebuilt":
+            _logger.warning(
+                "%s (%s) was rebuilt with other bits than the release's: simulators differ between "
+                "CPU classes. Results on it are not exactly comparable",
+                self.spec.id,
+                self.name,
             )
         return Dataset(
             spec=self.spec,
             arrays=arrays,
-            provenance=Provenance.model_validate(metadata["provenance"]),
+            provenance=provenance,
             size=self.size,
             draw=self.draw,
             folder=entry.folder,
@@ -156,9 +207,8 @@ class Artefact:
         """Asks the sources in order and stores the first answer that holds."""
         refusals: list[str] = []
         cause: Exception | None = None
-        expected = self.spec.sha256.get(WHOLE if self.draw is None else draw_artefact(self.draw))
         for source in self.sources:
-            module = importlib.import_module(f"hetero_bench.sources.{source.kind}")
+            module = _module(source.kind)
             try:
                 with progress_bar(f"{self.spec.id} ({self.name}): {source.kind}") as progress:
                     request = Request(
@@ -168,45 +218,79 @@ class Artefact:
                     )
                     arrays, parent = module.fetch(self.spec, source, request)
                 arrays.validate()
-                digest = dataset_digest(digest_arrays(arrays))
-                status = _status(digest, expected, parent, simulated=module.SIMULATED)
+                self._require_as_stated(arrays)
+                provenance = judge(
+                    Provenance(
+                        status="unpinned",
+                        source=source.kind,
+                        digest=dataset_digest(digest_arrays(arrays)),
+                        recipe_digest=self.spec.recipe_digest if source.kind == "build" else None,
+                        parent=parent,
+                        versions=package_versions("gymnasium", "mujoco", "h5py", "minari"),
+                        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                    ),
+                    self.spec,
+                    self.pinned_as,
+                )
             except (SourceError, OSError, ValueError) as error:
                 refusals.append(f"{source.kind}: {error}")
                 cause = error
                 continue
-            provenance = Provenance(
-                status=status,
-                source=source.kind,
-                digest=digest,
-                expected_digest=expected,
-                recipe_digest=self.spec.recipe_digest if source.kind == "build" else None,
-                parent=parent,
-                versions=package_versions("gymnasium", "mujoco", "h5py", "minari"),
-                made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            )
-            entry.write(
-                arrays,
-                {
-                    "origin": {"source": source.kind, "identity": _identity(self.spec, source)},
-                    "provenance": provenance.model_dump(),
-                },
-            )
+            origin = Origin(source=source.kind, identity=_identity(self.spec, source))
+            entry.write(arrays, origin, provenance)
             return
         raise SourceError(f"no source gave {self.spec.id}: " + "; ".join(refusals)) from cause
+
+    def _require_as_stated(self, arrays: EpisodeArrays) -> None:
+        """Checks that data has the shapes, dtypes and counts that its manifest states.
+
+        Raises:
+            SourceError: If it has not.
+        """
+        spec = self.spec
+        advice = "Correct the manifest, or register the file again"
+        for name, array, stated in (
+            ("observations", arrays.observations, spec.observation),
+            ("actions", arrays.actions, spec.action),
+        ):
+            found = (array.shape[1:], array.dtype.name)
+            if stated is not None and found != (stated.shape, stated.dtype):
+                raise SourceError(
+                    f"{name} have shape {found[0]} and dtype {found[1]}; {spec.id} is registered "
+                    f"with {stated.shape} and {stated.dtype}. {advice}"
+                )
+        if spec.action is not None and spec.action.n is not None:
+            low, high = int(arrays.actions.min()), int(arrays.actions.max())
+            if low < 0 or high >= spec.action.n:
+                raise SourceError(
+                    f"actions reach from {low} to {high}; {spec.id} is registered with "
+                    f"{spec.action.n} of them. {advice}"
+                )
+        for name, count, expected in (
+            ("transitions", arrays.num_transitions, spec.transitions),
+            ("episodes", arrays.num_episodes, spec.episodes if self.draw is None else None),
+        ):
+            if expected not in (None, count):
+                raise SourceError(
+                    f"{count} {name}; {spec.id} is registered with {expected}. {advice}"
+                )
 
 
 def _identity(spec: DatasetSpec, source: Source) -> str | None:
     """Returns what the source would make it from; None where that cannot be told any more."""
-    return importlib.import_module(f"hetero_bench.sources.{source.kind}").identity(spec, source)
+    return _module(source.kind).identity(spec, source)
 
 
-def _status(
-    digest: str, expected: str | None, parent: Provenance | None, *, simulated: bool
-) -> Status:
-    if expected is None:
-        return "unpinned" if parent is None else parent.status
-    if digest == expected:
-        return "verified"
-    if simulated:
-        return "rebuilt"
-    raise DigestError(f"its digest is {digest}; the registry pins {expected}")
+def _module(kind: str) -> ModuleType:
+    return importlib.import_module(f"hetero_bench.sources.{kind}")
+
+
+def _paths(spec: DatasetSpec) -> list[str]:
+    """Returns the users' files that a dataset, or the parent of a subset, is read from."""
+    if spec.subset is not None:
+        spec = get_spec(spec.subset.parent)
+    return [
+        str(Path(source.path).expanduser().resolve())
+        for source in spec.sources
+        if isinstance(source, D4RLSource | MinariSource)
+    ]

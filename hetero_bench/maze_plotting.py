@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 INK = "#1f2328"
 LOG_DECADES = 4
+VISITS = "YlGnBu"
 SMALL_CELL_INCHES = 0.125
 # Sizes in cells: the longest arrow, a shaft's half width, a head's length and half width.
 _ARROW_LENGTH, _SHAFT, _HEAD = 0.46, 0.03, (0.18, 0.13)
@@ -79,6 +80,7 @@ def visitation_maps(
         ValueError: If there is no map, or visits have the wrong shape, are negative or sum to zero.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     if not visits:
@@ -97,10 +99,10 @@ def visitation_maps(
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (title, each) in zip(panels, shares.items(), strict=False):
         new_maze(layout, title, axes)
-        image = _draw_visits(axes, layout, each, norm, letters=False)
+        _draw_visits(axes, layout, each, norm, letters=False)
     for axes in panels[len(shares) :]:
         axes.set_axis_off()
-    colour_bar(figure, list(panels), image, label)
+    colour_bar(figure, list(panels), ScalarMappable(norm, VISITS), label)
     return figure
 
 
@@ -222,7 +224,7 @@ def _draw_visits(
     letters: bool = True,
 ) -> AxesImage:
     grid = layout.to_grid(np.where(shares > 0.0, shares, np.nan))
-    image = axes.imshow(grid, cmap="YlGnBu", norm=norm)
+    image = axes.imshow(grid, cmap=VISITS, norm=norm)
     mark_start_and_goal(axes, layout, letters=letters)
     return image
 

@@ -2,8 +2,9 @@
 
     python -m hetero_bench.pinning registry/gridworld.toml
 
-prints, per dataset, the lines to paste into its table. Loading compares against them, so nothing
-here ever writes a manifest: a pin is a statement of the author's, not of the code under test.
+prints, per dataset, the lines to paste into its table. What the table pins so far is ignored.
+Loading compares against the pins, so nothing here ever writes a manifest: a pin is a statement of
+the author's, not of the code under test.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hetero_bench.arrays import dataset_digest, digest_arrays
-from hetero_bench.loading import load
-from hetero_bench.registry import read_manifest
+from hetero_bench.arrays import EpisodeArrays, dataset_digest, digest_arrays
+from hetero_bench.importing import register
+from hetero_bench.loading import Artefact
+from hetero_bench.registry import get_spec
 from hetero_bench.sources.subset import OFFICIAL_DRAWS, digest_rows, draw_subset
 from hetero_bench.spec import WHOLE, DatasetSpec, draw_artefact
 
@@ -32,25 +34,31 @@ def pins(spec: DatasetSpec, cache_dir: Path) -> dict[str, Any]:
         ``index_sha256``, the digests of the rows of its official draws.
     """
     if spec.subset is None:
-        arrays = load(spec.id, cache_dir=cache_dir).arrays
+        arrays = _unpinned(spec, cache_dir)
         return {
             "transitions": arrays.num_transitions,
             "episodes": arrays.num_episodes,
             "sha256": {WHOLE: dataset_digest(digest_arrays(arrays))},
         }
-    parent = load(spec.subset.parent, cache_dir=cache_dir)
+    parent = get_spec(spec.subset.parent)
+    whole = _unpinned(parent, cache_dir)
     digests, rows_digests = {}, []
     for draw in range(OFFICIAL_DRAWS):
-        arrays, rows = draw_subset(parent.arrays, spec.subset.size, draw, parent.spec.subset_seed)
+        arrays, rows = draw_subset(whole, spec.subset.size, draw, parent.subset_seed)
         digests[draw_artefact(draw)] = dataset_digest(digest_arrays(arrays))
         rows_digests.append(digest_rows(rows))
     return {"transitions": spec.subset.size, "sha256": digests, "index_sha256": rows_digests}
 
 
+def _unpinned(spec: DatasetSpec, cache_dir: Path) -> EpisodeArrays:
+    free = spec.model_copy(update={"sha256": {}, "transitions": None, "episodes": None})
+    return Artefact.of(free).load(cache_dir).arrays
+
+
 def main(manifest: str) -> None:
     """Prints the pins of every dataset of a manifest."""
     with tempfile.TemporaryDirectory() as folder:
-        for spec in read_manifest(manifest).values():
+        for spec in register(manifest):
             print(f"[datasets.{spec.name}]")
             for key, value in pins(spec, Path(folder)).items():
                 print(f"{key} = {_toml(value)}")

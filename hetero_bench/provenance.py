@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import platform
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from hetero_bench.errors import DigestError
+from hetero_bench.registry import get_spec
+from hetero_bench.spec import WHOLE, DatasetSpec
 
 Status = Literal["verified", "rebuilt", "unpinned"]
 
@@ -53,3 +58,36 @@ def package_versions(*names: str) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def judge(provenance: Provenance, spec: DatasetSpec, artefact: str) -> Provenance:
+    """Returns a provenance with the status that its digest has by today's registry.
+
+    Args:
+        provenance: Of the data as it was made; status and expected digest are set anew, those of
+            its parent too.
+        spec: The dataset's specification.
+        artefact: The data's name in the manifest's ``sha256``.
+
+    Raises:
+        DigestError: If the registry pins another digest, and the data is not made by a simulator.
+    """
+    parent, digest = provenance.parent, provenance.digest
+    if parent is not None:
+        parent = judge(parent, get_spec(spec.subset.parent) if spec.subset else spec, WHOLE)
+    expected = spec.sha256.get(artefact)
+    if expected is None:
+        status: Status = "unpinned" if parent is None else parent.status
+    elif digest == expected:
+        status = "verified"
+    elif _simulated(provenance.source, spec):
+        status = "rebuilt"
+    else:
+        raise DigestError(f"its digest is {digest}; the registry pins {expected}")
+    return provenance.model_copy(
+        update={"status": status, "expected_digest": expected, "parent": parent}
+    )
+
+
+def _simulated(source: str, spec: DatasetSpec) -> bool:
+    return importlib.import_module(f"hetero_bench.sources.{source}").simulated(spec)

@@ -61,12 +61,15 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, DatasetSpec]:
             f"{path}: expected [datasets.<name>] tables and optionally [defaults]; "
             f"found {sorted(document)}"
         )
+    defaults = document.get("defaults", {})
+    if not isinstance(defaults, dict):
+        raise ManifestError(f"{path}: [defaults]: expected a table (got {defaults!r:.80})")
     specs = {}
     for name, table in document["datasets"].items():
+        if not isinstance(table, dict):
+            raise ManifestError(f"{path}: [datasets.{name}]: expected a table (got {table!r:.80})")
         try:
-            specs[name] = DatasetSpec.model_validate(
-                {**document.get("defaults", {}), "name": name, **table}
-            )
+            specs[name] = DatasetSpec.model_validate({**defaults, "name": name, **table})
         except pydantic.ValidationError as error:
             raise ManifestError(
                 f"{path}: [datasets.{name}]: {describe_validation_error(error)}"
@@ -79,6 +82,7 @@ def _official() -> dict[str, DatasetSpec]:
     specs: dict[str, DatasetSpec] = {}
     for path in sorted(registry_folder().glob("*.toml")):
         _add(specs, read_manifest(path), path)
+    _check_parents(specs, specs, registry_folder())
     return specs
 
 
@@ -90,6 +94,30 @@ def _add(specs: dict[str, DatasetSpec], new: dict[str, DatasetSpec], origin: Any
     if taken:
         raise ManifestError(f"{origin}: {', '.join(taken)} is already registered; rename it")
     specs.update(new)
+
+
+def _check_parents(new: dict[str, DatasetSpec], known: dict[str, DatasetSpec], origin: Any) -> None:
+    """Checks that subsets are drawn from whole datasets that exist and are large enough."""
+    for name, spec in new.items():
+        if spec.subset is None:
+            continue
+        where = f"{origin}: [datasets.{name}]: subset"
+        parent = known.get(spec.subset.parent)
+        if parent is None:
+            raise ManifestError(
+                f"{where}.parent: there is no dataset {spec.subset.parent!r}; give the name of "
+                "one, without its version"
+            )
+        if parent.subset is not None:
+            raise ManifestError(
+                f"{where}.parent: {parent.name!r} is a subset itself; give the name of a whole "
+                "dataset"
+            )
+        if parent.transitions is not None and spec.subset.size > parent.transitions:
+            raise ManifestError(
+                f"{where}.size: {spec.subset.size} is more than the {parent.transitions} "
+                f"transitions of {parent.name!r}"
+            )
 
 
 def all_specs() -> dict[str, DatasetSpec]:
@@ -105,9 +133,11 @@ def add_specs(new: dict[str, DatasetSpec], origin: Any) -> None:
         origin: Named in the error message.
 
     Raises:
-        ManifestError: If a name is taken by a different specification.
+        ManifestError: If a name is taken by a different specification, or a subset's parent does
+            not exist, is a subset itself or too small.
     """
     known = all_specs()
+    _check_parents(new, {**new, **known}, origin)
     _add(known, {name: spec for name, spec in new.items() if known.get(name) != spec}, origin)
     _registered.update({name: spec for name, spec in new.items() if name not in _official()})
 

@@ -25,6 +25,9 @@ from hetero_bench.scoring import normalized_scores
 NAME_PATTERN = r"^[a-z0-9]+(?:[-_][a-z0-9]+)*$"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+OFFICIAL_DRAWS = 5
+"""Draws 0 to 4 are official; which rows one gets is often the largest variance of all."""
+
 WHOLE = "whole"
 """Name of a dataset's artefact that is not a draw of a subset."""
 
@@ -32,6 +35,9 @@ WHOLE = "whole"
 def draw_artefact(draw: int) -> str:
     """Returns the name under which a subset's draw is listed, e.g. ``draw-0``."""
     return f"draw-{draw}"
+
+
+ArtefactName = Annotated[str, Field(pattern=rf"^({WHOLE}|draw-[0-{OFFICIAL_DRAWS - 1}])$")]
 
 
 class _Table(BaseModel):
@@ -96,7 +102,7 @@ class SubsetSpec(_Table):
 
     parent: str
     size: PositiveInt
-    index_sha256: tuple[Digest, ...] = ()
+    index_sha256: Annotated[tuple[Digest, ...], Field(max_length=OFFICIAL_DRAWS)] = ()
 
 
 class ArraySpec(_Table):
@@ -112,9 +118,12 @@ class ArraySpec(_Table):
     @classmethod
     def _known_dtype(cls, value: str) -> str:
         try:
-            return np.dtype(value).name
+            dtype = np.dtype(value)
         except TypeError as error:
             raise ValueError(f"{value!r} is not a NumPy dtype") from error
+        if dtype.kind not in "fiub":
+            raise ValueError(f"{value!r} is no dtype of numbers")
+        return dtype.name
 
 
 class RewardSpec(_Table):
@@ -140,7 +149,14 @@ class ReferenceSpec(_Table):
 
 
 class DatasetSpec(_Table):
-    """One dataset version, as its manifest table describes it."""
+    """One dataset version, as its manifest table describes it.
+
+    Attributes (where the name does not say it):
+        sha256: Digests that loaded data must have, by artefact: ``whole``, or ``draw-0`` to
+            ``draw-4`` of a subset.
+        discount: For analysis (values, occupancies); methods have discounts of their own.
+        subset_seed: Seed of the draws of subsets of this dataset.
+    """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: NonNegativeInt
@@ -153,7 +169,7 @@ class DatasetSpec(_Table):
     recipe: RecipeSpec | None = None
     subset: SubsetSpec | None = None
     subset_seed: NonNegativeInt = 0
-    sha256: dict[str, Digest] = {}
+    sha256: dict[ArtefactName, Digest] = {}
     observation: ArraySpec | None = None
     action: ArraySpec | None = None
     transitions: PositiveInt | None = None
@@ -161,6 +177,7 @@ class DatasetSpec(_Table):
     rewards: RewardSpec
     reference: ReferenceSpec | None = None
     evaluation_episodes: PositiveInt = 100
+    discount: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
 
     @field_validator("name")
     @classmethod
@@ -177,6 +194,14 @@ class DatasetSpec(_Table):
                 raise ValueError(f"source {kind!r} needs a [{table}] table")
         if "build" in kinds and self.environment is None:
             raise ValueError("source 'build' needs an [environment] table")
+        for name in self.sha256:
+            if (name == WHOLE) != (self.subset is None):
+                has = "is whole" if self.subset is None else "has draws only"
+                raise ValueError(f"sha256.{name}: there is no such artefact; the dataset {has}")
+        if self.subset is not None and self.transitions not in (None, self.subset.size):
+            raise ValueError(
+                f"transitions ({self.transitions}) must be subset.size ({self.subset.size})"
+            )
         return self
 
     @property

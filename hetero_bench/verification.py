@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hetero_bench.arrays import dataset_digest
 from hetero_bench.cache import CacheEntry, DamagedEntryError
-from hetero_bench.provenance import Provenance, Status
+from hetero_bench.errors import DigestError
+from hetero_bench.provenance import Status, judge
 from hetero_bench.registry import all_specs
 from hetero_bench.spec import DatasetSpec
 
@@ -22,8 +22,8 @@ class Verdict:
         dataset_id: Canonical id.
         artefact: ``whole``, ``draw-0``, ``size-5000-draw-3``.
         folder: Where it lies.
-        state: ``damaged``, or what its provenance says: ``verified`` (equal to the registry's
-            digest), ``rebuilt`` (known to differ), ``unpinned``.
+        state: ``damaged``, or its status by today's registry: ``verified`` (equal to the
+            registry's digest), ``rebuilt`` (known to differ), ``unpinned``.
         reason: Why it is damaged, else empty.
     """
 
@@ -70,17 +70,12 @@ def verify(root: Path, dataset_ids: Iterable[str] | None = None) -> Iterator[Ver
 
 
 def _state(folder: Path, spec: DatasetSpec | None) -> Status:
-    entry = CacheEntry(folder)
-    entry.verify()
-    digest = dataset_digest(entry.digests())
+    provenance = CacheEntry(folder).verify().provenance
+    if spec is None:
+        return provenance.status
+    # A draw of another size, size-5000-draw-3, has no pin of its own; a source or key follows an @.
+    artefact = folder.name.partition("@")[0]
     try:
-        provenance = Provenance.model_validate(entry.read()[1]["provenance"])
-    except (KeyError, ValueError) as error:
-        raise DamagedEntryError(f"{folder}: its metadata lacks a valid provenance") from error
-    if provenance.digest != digest:
-        raise DamagedEntryError(f"{folder}: its provenance is that of other data")
-    # A draw of another size has no pin of its own, nor has data from a chosen source only.
-    pinned = None if spec is None else spec.sha256.get(folder.name.partition("@")[0])
-    if pinned is not None and provenance.status != "rebuilt" and pinned != digest:
-        raise DamagedEntryError(f"{folder}: its digest is {digest}; the registry pins {pinned}")
-    return provenance.status
+        return judge(provenance, spec, artefact).status
+    except DigestError as error:
+        raise DamagedEntryError(f"{folder}: {error}") from error

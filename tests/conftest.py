@@ -3,6 +3,12 @@ from __future__ import annotations
 import pytest
 
 
+@pytest.fixture(scope="session")
+def official_cache(tmp_path_factory):
+    """A cache that the session's tests share, for official datasets; give it as ``cache_dir``."""
+    return tmp_path_factory.mktemp("official")
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache (and Minari store) of the test's own."""

@@ -67,6 +67,9 @@ def test_taking_more_rows_than_there_are_is_refused():
     [
         ({"rewards": np.zeros(4, np.float32)}, "rewards has 4 rows; expected 5"),
         ({"terminations": np.zeros(5, np.float32)}, "terminations has dtype float32"),
+        ({"rewards": np.zeros((5, 1), np.float32)}, r"rewards has shape \(5, 1\)"),
+        ({"rewards": np.zeros(5, np.int64)}, "rewards has dtype int64; expected floating"),
+        ({"truncations": np.zeros((5, 1), bool)}, r"truncations has shape \(5, 1\)"),
         ({"episode_ids": np.array([0, 0, 0, 2, 2], np.int32)}, "without gaps"),
         ({"episode_ids": np.array([1, 1, 1, 2, 2], np.int32)}, "start at 0"),
         ({"final_observations": np.zeros((3, 2), np.float32)}, "expected one per episode, 2"),

@@ -57,7 +57,13 @@ def damage(folder):
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
-def test_list_shows_what_exists_and_what_is_cached(capsys, manifest):
+def folder_of(cache, artefact):
+    """The artefact's place; the name goes on with a key of the file it was read from."""
+    (folder,) = (cache / "cart-v1").glob(f"{artefact}@*")
+    return folder
+
+
+def test_list_shows_what_exists_and_what_is_cached(capsys, manifest, cache):
     assert main(["list"]) == 0
     listed = capsys.readouterr().out
     assert "gridworld-hetero-v0" in listed
@@ -67,7 +73,7 @@ def test_list_shows_what_exists_and_what_is_cached(capsys, manifest):
     assert main(["list", "--register", manifest, "--family", "cart"]) == 0
     header, row = capsys.readouterr().out.splitlines()
     assert header.split() == ["dataset", "family", "transitions", "episodes", "draws", "cached"]
-    assert row.split() == ["cart-v1", "cart", "8", "–", "–", "whole"]
+    assert row.split() == ["cart-v1", "cart", "8", "–", "–", folder_of(cache, "whole").name]
     assert main(["list", "--register", manifest, "--cached"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert main(["list", "--kind", "reduced"]) == 0
@@ -99,7 +105,7 @@ def test_build_and_path_agree(capsys, manifest, tmp_path):
     assert main(["path", "cart", "--size", "5", "--draw", "2", *elsewhere]) == 0
     folder = capsys.readouterr().out.strip()
     assert built.endswith(f"{folder}\n")
-    assert folder == str(tmp_path / "elsewhere" / "cart-v1" / "size-5-draw-2")
+    assert folder == str(folder_of(tmp_path / "elsewhere", "size-5-draw-2"))
     assert len(np.load(f"{folder}/rewards.npy")) == 5
 
 
@@ -111,23 +117,25 @@ def test_verify_finds_damage_that_opening_does_not_see(capsys, manifest, cache):
     assert main(["verify", *register]) == 0
     # The parent of the draw is cached with it.
     assert capsys.readouterr().out.splitlines() == [
-        "unpinned  cart-v1 (size-3-draw-0)",
-        "unpinned  cart-v1 (whole)",
+        f"unpinned  cart-v1 ({folder_of(cache, artefact).name})"
+        for artefact in ("size-3-draw-0", "whole")
     ]
-    damage(cache / "cart-v1" / "whole")
+    whole = folder_of(cache, "whole")
+    damage(whole)
     assert main(["verify", "cart", *register]) == 1
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("unpinned")
-    assert second.startswith("damaged   cart-v1 (whole): ")
+    assert second.startswith(f"damaged   cart-v1 ({whole.name}): ")
     assert "rewards.npy is not what was written" in second
-    assert (cache / "cart-v1" / "whole").is_dir(), "verify changes nothing"
+    assert whole.is_dir(), "verify changes nothing"
 
 
 def test_verify_compares_with_the_registry(capsys, manifest, cache, tmp_path):
     text = Path(manifest).read_text()
     main(["build", "cart", "--register", manifest])
     registry._registered.clear()
-    digest = json.loads((cache / "cart-v1/whole/metadata.json").read_text())["provenance"]["digest"]
+    metadata = json.loads((folder_of(cache, "whole") / "metadata.json").read_text())
+    digest = metadata["provenance"]["digest"]
     other = tmp_path / "other.toml"
     other.write_text(f'{text}sha256 = {{ whole = "{digest}" }}\n')
     assert main(["verify", "--register", str(other)]) == 0

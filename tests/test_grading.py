@@ -320,6 +320,16 @@ def test_other_recipes_and_second_verified_digests_are_refused(tmp_path, other):
         grade(tmp_path)
 
 
+def test_data_that_is_not_verified_is_warned_of(tmp_path):
+    save_scores(tmp_path, "bc", DATASET, BC)
+    assert not any("not verified" in warning for warning in grade(tmp_path, resamples=50).warnings)
+    save_scores(tmp_path, "cql", DATASET, CQL, provenance=RECIPE | {"status": "rebuilt"})
+    (warning,) = (one for one in grade(tmp_path, resamples=50).warnings if "not verified" in one)
+    total = len(BC) + len(CQL)
+    assert warning.startswith(f"{DATASET}: {len(CQL)} of {total} runs used data")
+    assert "(rebuilt)" in warning
+
+
 def test_sizes_and_draws_are_datasets_of_their_own(tmp_path):
     save_scores(tmp_path, "bc", DATASET, BC)
     save_scores(tmp_path, "bc", DATASET, CQL, size=5000, draw=3)

@@ -26,7 +26,7 @@ from hetero_bench.envs.gridworld_rendering import (
     WALL_COLOUR,
 )
 from hetero_bench.envs.gridworld_vector import GridworldMazeVectorEnv
-from hetero_bench.registry import get_spec
+from hetero_bench.registry import list_datasets
 from hetero_bench.tabular_policy import TabularPolicy
 
 NOOP, UP, DOWN, LEFT, RIGHT = range(5)
@@ -523,11 +523,15 @@ def test_exact_returns_and_visits_agree_with_rollouts():
     assert (difference <= 5 * error + 1e-12).all()
 
 
-def test_reference_scores_of_the_default_maze():
-    """The exact numbers that the registry states: 300 steps, random against optimal."""
-    mdp = gridworld_mdp()
-    reference = get_spec("gridworld-hetero").reference
-    random = mdp.expected_return(mdp.uniform_policy(), horizon=300)
-    expert = mdp.expected_return(mdp.value_iteration(0.99).policy, horizon=300)
+@pytest.mark.parametrize("spec", list_datasets(family="gridworld"), ids=lambda spec: spec.id)
+def test_reference_scores_are_exact(spec):
+    """The numbers that the registry states, for the environment and discount that it states."""
+    kwargs, horizon = spec.environment.kwargs, spec.environment.max_episode_steps
+    reference = spec.reference
+    mdp = gridworld_model(**kwargs).mdp()
+    random = mdp.expected_return(mdp.uniform_policy(), horizon=horizon)
+    expert = mdp.expected_return(mdp.value_iteration(spec.discount).policy, horizon=horizon)
+    assert f"within {horizon} steps" in reference.source
+    assert f"discount {spec.discount:g}" in reference.source
     assert random == pytest.approx(reference.random, rel=1e-9)
     assert expert == pytest.approx(reference.expert, abs=1e-12)

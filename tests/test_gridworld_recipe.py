@@ -26,11 +26,15 @@ CORRIDOR = ("######", "#S..G#", "######")
 LAYOUT = get_layout("three-rooms")
 
 
+def maze(**kwargs):
+    return SimpleNamespace(id="hetero_bench/GridworldMaze-v0", kwargs=kwargs)
+
+
 def collect(parameters=None, seed=0, progress=None, **kwargs):
     return build(
         {"trajectories": 2000, **(parameters or {})},
         seed,
-        environment=SimpleNamespace(kwargs=kwargs),
+        environment=maze(**kwargs),
         progress=progress,
     )
 
@@ -283,7 +287,29 @@ def test_bad_parameters_are_named(parameters, message):
 
 def test_trajectories_have_no_default():
     with pytest.raises(ManifestError, match="trajectories: Field required"):
-        build({}, 0, environment=SimpleNamespace(kwargs={}))
+        build({}, 0, environment=maze())
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"layut": "three-rooms"}, "layut: Extra inputs"),
+        ({"layout": 5}, "layout"),
+        ({"layout": "four-rooms"}, "layout.*unknown gridworld layout 'four-rooms'"),
+        ({"action_noise": "x"}, "action_noise: .*valid number"),
+        ({"action_noise": 1.5}, "action_noise: .*less than or equal to 1"),
+        ({"feature_seed": 0.7}, "feature_seed: .*valid integer"),
+        ({"feature_scaling": "max"}, "feature_scaling"),
+    ],
+)
+def test_bad_environment_arguments_are_named(kwargs, message):
+    with pytest.raises(ManifestError, match=f"environment.kwargs: {message}"):
+        collect(**kwargs)
+
+
+def test_another_environment_is_refused():
+    with pytest.raises(ManifestError, match="environment.id: .*GridworldMaze-v0; got 'CartPole-v1"):
+        build({"trajectories": 1}, 0, environment=SimpleNamespace(id="CartPole-v1", kwargs={}))
 
 
 # Pictures of mazes

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -79,7 +80,10 @@ def test_the_heteroskedastic_dataset_measures_what_its_recipe_says(cache):
 
 def test_row_order_does_not_matter(cache):
     dataset = hetero_bench.load("gridworld-mixed-10k")
-    other = dataset.subset(10_000, draw=1)
+    order = np.random.default_rng(1).permutation(dataset.arrays.num_episodes)
+    arrays, rows = dataset.arrays.take_episodes(order, len(dataset))
+    assert not np.array_equal(rows, np.arange(len(dataset)))
+    other = dataclasses.replace(dataset, arrays=arrays)
     first, second = heteroskedasticity(dataset), heteroskedasticity(other)
     assert first.c_diff == pytest.approx(second.c_diff)
     assert first.quantiles == pytest.approx(second.quantiles)
@@ -93,3 +97,14 @@ def test_the_behaviour_policy_itself_diverges_from_nothing(cache):
     policy[states] = dataset.extras["behaviour_probabilities"]
     policy /= policy.sum(axis=1, keepdims=True)
     assert heteroskedasticity(dataset, policy).maximum == pytest.approx(0.0, abs=1e-2)
+
+
+def test_the_discount_is_the_manifests(cache):
+    dataset = hetero_bench.load("gridworld-mixed")
+    assert dataset.spec.discount == 0.99
+    spec = dataset.spec.model_copy(update={"discount": 0.5})
+    measured = heteroskedasticity(dataclasses.replace(dataset, spec=spec))
+    mdp = dataset.make_env().unwrapped.mdp
+    expected = mdp.occupancy(mdp.value_iteration(0.5).policy, 0.5)
+    np.testing.assert_allclose(measured.occupancy, expected)
+    assert not np.allclose(measured.occupancy, heteroskedasticity(dataset).occupancy)

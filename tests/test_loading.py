@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from hetero_bench.arrays import dataset_digest, digest_arrays
 from hetero_bench.errors import SizeError, SourceError
 from hetero_bench.loading import load
 from hetero_bench.sources.subset import digest_rows, draw_subset
+from hetero_bench.verification import verify
 from tests.test_arrays import episodes_of
 
 TOY = """
@@ -99,13 +101,80 @@ def test_status_says_verified_or_rebuilt(toy):
     assert load("toy", size=5).provenance.status == "rebuilt"
 
 
-def test_another_recipe_replaces_a_stale_entry_and_keeps_it_aside(toy):
+def folders_of(cache):
+    return sorted(path.name for path in (cache / "toy-v0").iterdir() if path.is_dir())
+
+
+def pinned_to(digest):
+    return f'sha256 = {{ whole = "{digest}" }}'
+
+
+def test_the_status_follows_the_registrys_pin(toy, caplog):
+    made = load("toy").provenance
+    assert made.status == "unpinned"
+    toy(toy_digest=pinned_to(made.digest))
+    assert load("toy").provenance == made.model_copy(
+        update={"status": "verified", "expected_digest": made.digest}
+    )
+    toy(toy_digest=pinned_to("0" * 64))
+    (verdict,) = verify(toy.cache)
+    assert verdict.state == "rebuilt"
+    assert "rebuilt" not in caplog.text
+    again = load("toy").provenance
+    assert (again.status, again.expected_digest) == ("rebuilt", "0" * 64)
+    assert "toy-v0 (whole) was rebuilt with other bits" in caplog.text
+    assert load("toy", size=5).provenance.parent.expected_digest == "0" * 64
+    toy()
+    assert load("toy", size=5).provenance.status == "unpinned"
+    assert toy.built == [0]
+
+
+def test_a_recipe_that_simulates_nothing_must_give_the_pinned_bits(toy):
+    toy.recipe.SIMULATED = False
+    load("toy")
+    toy(toy_digest=pinned_to("0" * 64))
+    (verdict,) = verify(toy.cache)
+    assert (verdict.state, verdict.reason[-64:]) == ("damaged", "0" * 64)
+    with pytest.raises(SourceError, match="its digest is .*; the registry pins 0000"):
+        load("toy")
+    (aside,) = folders_of(toy.cache)
+    assert aside.startswith("whole.damaged-")
+
+
+def test_gridworld_with_other_bits_than_the_pinned_is_refused(cache, monkeypatch):
+    spec = registry.get_spec("gridworld-hetero")
+    recipe = spec.recipe.model_copy(
+        update={"parameters": {**spec.recipe.parameters, "trajectories": 30}}
+    )
+    fields = {"recipe": recipe, "transitions": None, "episodes": None}
+    wrong = spec.model_copy(update={"name": "wrong", **fields})
+    monkeypatch.setattr(registry, "_registered", {"wrong": wrong})
+    with pytest.raises(SourceError, match="its digest is .*; the registry pins"):
+        load("wrong")
+    assert not (cache / "wrong-v0" / "whole").exists()
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ("episodes = 9", "10 episodes; toy-v0 is registered with 9"),
+        ('observation = { shape = [3], dtype = "float32" }', r"observations have shape \(2,\)"),
+        ('observation = { shape = [2], dtype = "int8" }', "dtype float32; .* int8"),
+        ('action = { shape = [], dtype = "int64", n = 4 }', "actions reach from 0 to 4"),
+    ],
+)
+def test_built_data_is_compared_with_its_manifest(toy, stated, message):
+    toy(toy_digest=stated)
+    with pytest.raises(SourceError, match=message):
+        load("toy")
+
+
+def test_a_stale_entry_makes_way(toy):
     load("toy")
     toy(seed=1)
     assert load("toy").arrays.observations.shape == (30, 3)
     assert toy.built == [0, 1]
-    names = [path.name for path in (toy.cache / "toy-v0").iterdir() if path.is_dir()]
-    assert sum("damaged" in name for name in names) == 1
+    assert folders_of(toy.cache) == ["whole"]
 
 
 def test_subsets_are_whole_trajectories_nested_in_size_and_differ_by_draw(toy):
@@ -127,7 +196,9 @@ def test_a_registered_subset_equals_the_same_size_of_its_parent(toy):
     small = load("toy-small", draw=4)
     assert (small.id, small.draw, len(small)) == ("toy-small-v0", 4, 11)
     np.testing.assert_array_equal(small.extras["row"], load("toy", size=11, draw=4).extras["row"])
+    assert load("toy-small", size=11, draw=4).folder == small.folder, "so that its pins apply"
     smaller = load("toy-small", size=5, draw=4)
+    assert smaller.id == "toy-v0"
     np.testing.assert_array_equal(smaller.extras["row"], small.extras["row"][:5])
 
 
@@ -172,6 +243,23 @@ def test_impossible_sizes_and_draws_are_refused(toy, arguments, message):
     with pytest.raises(SizeError, match=message):
         load("toy", **arguments)
     assert toy.built == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"size": 5.0}, {"size": True}, {"size": 5, "draw": 1.0}, {"size": "5"}]
+)
+def test_sizes_and_draws_are_whole_numbers(toy, arguments):
+    with pytest.raises(TypeError, match=r"(size|draw) is .*; expected a whole number"):
+        load("toy", **arguments)
+    with pytest.raises(TypeError, match=r"(size|draw) is .*; expected a whole number"):
+        load("toy").subset(**arguments)
+    assert len(load("toy", size=np.int64(5), draw=np.int32(1))) == 5
+
+
+def test_a_draw_is_not_drawn_from_again(toy):
+    for drawn in (load("toy-small"), load("toy", size=20), load("toy").subset(20)):
+        with pytest.raises(SizeError, match=r"draw from that, with load\('toy', size=5, draw=2\)"):
+            drawn.subset(5, draw=2)
 
 
 def test_sources_are_chosen_by_kind(toy):
@@ -219,14 +307,51 @@ def damage_metadata(folder):
     path.write_text(path.read_text()[:50])
 
 
-def damage_format(folder):
-    path = folder / "metadata.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+def change_metadata(change):
+    """Damage by a function that changes the document, or returns another in its place."""
+
+    def damage(folder):
+        path = folder / "metadata.json"
+        document = json.loads(path.read_text())
+        document = change(document) or document
+        path.write_text(json.dumps(document))
+
+    return damage
+
+
+def damage_nested(folder):
+    (folder / "metadata.json").write_text("[" * 200_000)
+
+
+def damage_to_file(folder):
+    shutil.rmtree(folder)
+    folder.write_text("no folder")
+
+
+def lose_provenance_digest(document):
+    document["provenance"]["digest"] = "0" * 64
 
 
 @pytest.mark.parametrize(
     "damage",
-    [damage_truncate, damage_flip, damage_remove, damage_metadata, damage_format],
+    [
+        damage_truncate,
+        damage_flip,
+        damage_remove,
+        damage_metadata,
+        damage_nested,
+        damage_to_file,
+        change_metadata(lambda document: document.update(format=99)),
+        change_metadata(lambda document: {"format": 1}),
+        change_metadata(lambda document: [1]),
+        change_metadata(lambda document: document.pop("origin") and None),
+        change_metadata(lambda document: document.pop("provenance") and None),
+        change_metadata(lambda document: document["arrays"]["actions"].pop("bytes") and None),
+        change_metadata(lambda document: document["provenance"].update(new_field=1)),
+        change_metadata(lambda document: document["arrays"].pop("actions") and None),
+        change_metadata(lambda document: document["arrays"].pop("extras.row") and None),
+        change_metadata(lose_provenance_digest),
+    ],
 )
 def test_a_damaged_entry_is_set_aside_and_made_again(toy, caplog, damage):
     folder = load("toy").folder
@@ -237,6 +362,10 @@ def test_a_damaged_entry_is_set_aside_and_made_again(toy, caplog, damage):
     aside = [path for path in folder.parent.iterdir() if "damaged" in path.name]
     assert len(aside) == 1
     assert "set aside" in caplog.text
+    damage(folder)
+    load("toy")
+    aside = [path for path in folder.parent.iterdir() if "damaged" in path.name]
+    assert len(aside) == 2, "one does not take the other's name"
 
 
 def test_a_touched_but_equal_entry_is_kept(toy):
@@ -246,6 +375,30 @@ def test_a_touched_but_equal_entry_is_kept(toy):
     assert toy.built == [0]
     recorded = json.loads((folder / "metadata.json").read_text())["arrays"]["rewards"]
     assert recorded["mtime_ns"] == 10**9
+
+
+def test_a_cache_that_cannot_be_written_to_is_read(toy, monkeypatch):
+    folder = load("toy").folder
+    os.utime(folder / "rewards.npy", (1, 1))
+    before = (folder / "metadata.json").read_bytes()
+
+    def read_only(*_args, **_kwargs):
+        raise OSError(30, "Read-only file system")
+
+    (verdict,) = verify(toy.cache)
+    assert verdict.state == "unpinned"
+    assert (folder / "metadata.json").read_bytes() == before, "verify changes nothing"
+    monkeypatch.setattr("hetero_bench.atomic.new_file", read_only)
+    monkeypatch.setattr("hetero_bench.cache.filelock.FileLock.acquire", read_only)
+    assert load("toy").folder == folder
+    with pytest.raises(OSError, match=r"could not write .*Read-only.*another HETERO_BENCH_CACHE"):
+        load("toy", size=5)
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(toy, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"could not write .*another HETERO_BENCH_CACHE"):
+        load("toy", cache_dir=tmp_path / "file")
 
 
 def test_a_failing_disk_leaves_nothing_behind(toy, monkeypatch):

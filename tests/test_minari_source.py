@@ -166,8 +166,34 @@ def test_damage_is_named(tmp_path):
     with pytest.raises(SourceError, match="episode 1 is not readable"):
         minari.read(folder)
     with h5py.File(data, "a") as file:
-        file["episode_1/observations"] = np.full((4, 2), np.nan)
+        file["episode_1/observations"] = np.full((4, 2), np.nan, np.float32)
     with pytest.raises(SourceError, match="observations is not finite in row 2"):
+        minari.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("rewards", np.zeros((3, 1)), r"episode 1: rewards have shape \(3, 1\).*one number per"),
+        (
+            "rewards",
+            np.zeros(2),
+            r"shape \(4, 2\).*3 rows, as there are 2 rewards",
+        ),
+        ("rewards", np.array([b"a", b"b", b"c"]), "rewards have shape .* dtype"),
+        ("terminations", np.zeros((3, 1), bool), r"terminations have shape \(3, 1\)"),
+        ("truncations", np.array([0.0, 0.5, 1.0]), "truncations have values other than 0 and 1"),
+        ("observations", np.zeros((4, 3), np.float32), r"observations have shape \(3,\)"),
+        ("observations", np.zeros((4, 2)), "dtype float64; those of the episodes before"),
+        ("actions", np.zeros((3, 2), np.int64), r"actions have shape \(2,\)"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(column, values, message, tmp_path):
+    folder = store(tmp_path / "toy", [episode("01", "00"), episode("001", "000")])
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        del file[f"episode_1/{column}"]
+        file[f"episode_1/{column}"] = values
+    with pytest.raises(SourceError, match=f"{folder}.*{message}"):
         minari.read(folder)
 
 

@@ -64,7 +64,8 @@ def test_a_d4rl_file_is_registered_and_loaded_through_the_cache(file, arrays, ca
     assert (spec.action.n, spec.action.dtype) == (2, "int64")
     dataset = load("mine")
     assert_equal_arrays(dataset.arrays, arrays)
-    assert dataset.folder == cache / "mine-v0" / "whole"
+    assert dataset.folder.parent == cache / "mine-v0"
+    assert dataset.folder.name.startswith("whole@")
     assert dataset.provenance.source == "d4rl"
     assert dataset.provenance.status == "unpinned"
     assert isinstance(load("mine").arrays.observations, np.memmap)
@@ -83,12 +84,83 @@ def test_a_cached_dataset_outlives_its_file_and_follows_its_changes(file, arrays
     assert_equal_arrays(load("mine").arrays, changed)
 
 
+def test_files_of_one_name_keep_their_places_in_the_cache(file, arrays, tmp_path, cache):
+    other = random_arrays(seed=1)
+    elsewhere = to_d4rl(dataset_of(other), tmp_path / "elsewhere" / "mine.hdf5")
+    stamps = set()
+    for _ in range(2):
+        for path, expected in ((file, arrays), (elsewhere, other)):
+            registry._registered.clear()
+            register(path)
+            assert_equal_arrays(load("mine").arrays, expected)
+            assert_equal_arrays(
+                load("mine", size=5).arrays, dataset_of(expected, transitions=8).subset(5).arrays
+            )
+            stamps.add((load("mine").folder, (load("mine").folder / "metadata.json").stat().st_ino))
+    assert len(stamps) == 2
+    assert len([path for path in (cache / "mine-v0").iterdir() if path.is_dir()]) == 4
+
+
 def test_a_file_that_no_longer_fits_its_registration_is_refused(file):
     register(file)
     file.unlink()
     to_d4rl(dataset_of(random_arrays([2])), file)
     with pytest.raises(SourceError, match="2 transitions; mine-v0 is registered with 8"):
         load("mine")
+
+
+MADE = """
+[datasets.made]
+version = 0
+family = "mine"
+summary = ""
+licence = "CC0"
+citation = ""
+rewards = { semantics = "none" }
+sources = [{ kind = "build" }]
+environment = { id = "hetero_bench/GridworldMaze-v0", max_episode_steps = 9, kwargs = {} }
+recipe = { name = "gridworld", version = 1, seed = 0, parameters = { trajectories = 9 } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"gridworld"', '"nope"', "recipe.name: there is no recipe 'nope'"),
+        ('"gridworld"', '"balanced_starts"', "recipe.name: there is no recipe 'balanced_starts'"),
+        ('"gridworld"', '"__init__"', "recipe.name: there is no recipe '__init__'"),
+        ("trajectories = 9", "trajectories = 0", "recipe.parameters: trajectories: "),
+        ("kwargs = {}", 'kwargs = { layut = "x" }', "environment.kwargs: layut: Extra inputs"),
+        ("hetero_bench/GridworldMaze-v0", "CartPole-v1", "environment.id: recipe 'gridworld'"),
+    ],
+)
+def test_a_recipes_table_is_checked_when_it_is_registered(tmp_path, old, new, message):
+    path = tmp_path / "made.toml"
+    path.write_text(MADE)
+    registry._registered.clear()
+    assert [spec.id for spec in register(path)] == ["made-v0"]
+    registry._registered.clear()
+    assert old in MADE
+    path.write_text(MADE.replace(old, new))
+    with pytest.raises(ManifestError, match=rf"made.toml: \[datasets.made\]: {message}"):
+        register(path)
+    assert not registry._registered
+
+
+@pytest.mark.parametrize(
+    ("subset", "message"),
+    [
+        ('{ parent = "mine-small", size = 3 }', "subset.parent: 'mine-small' is a subset itself"),
+        ('{ parent = "gridworld-hetero-v0", size = 3 }', "subset.parent: there is no dataset"),
+        ('{ parent = "gridworld-hetero-10k", size = 3 }', "is a subset itself"),
+        ('{ parent = "mine", size = 9 }', "subset.size: 9 is more than the 8 transitions"),
+    ],
+)
+def test_subsets_are_drawn_from_whole_datasets(tmp_path, subset, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(MANIFEST.replace('{ parent = "mine", size = 5 }', subset))
+    with pytest.raises(ManifestError, match=rf"mine.toml: \[datasets.mine-small\]: .*{message}"):
+        register(path)
 
 
 def test_a_manifests_paths_start_at_its_own_folder(file, arrays, tmp_path, monkeypatch):

@@ -57,11 +57,49 @@ def test_normalised_score_is_percent_between_the_references(tmp_path):
         ("expert = 5.0", "expert = 1.0", "must exceed random"),
         ('kind = "d4rl", path = "toy.hdf5"', 'kind = "build"', r"needs a \[recipe\] table"),
         ("toy-a", "Toy.A", "name"),
+        ('summary = "the first"', 'summary = "x"\nsha256 = { hole = "' + "0" * 64 + '" }', "hole"),
+        (
+            'summary = "the first"',
+            'summary = "x"\nsha256 = { draw-0 = "' + "0" * 64 + '" }',
+            "sha256.draw-0: there is no such artefact; the dataset is whole",
+        ),
+        (
+            'summary = "the first"',
+            'summary = "x"\nsubset = { parent = "toy-b", size = 3, index_sha256 = ['
+            + ", ".join(['"' + "0" * 64 + '"'] * 6)
+            + "] }",
+            "subset.index_sha256: .*at most 5",
+        ),
+        (
+            'summary = "the first"',
+            'summary = "x"\ntransitions = 4\nsubset = { parent = "toy-b", size = 3 }',
+            r"transitions \(4\) must be subset.size \(3\)",
+        ),
+        (
+            'summary = "the first"',
+            'summary = "x"\nobservation = { shape = [2], dtype = "object" }',
+            "observation.dtype: .*'object' is no dtype of numbers",
+        ),
+        ('summary = "the first"', 'summary = "x"\ndiscount = 1.0', "discount: .*less than 1"),
     ],
 )
 def test_a_bad_manifest_names_file_dataset_field_and_reason(tmp_path, old, new, message):
     assert old in MANIFEST
     path = write(tmp_path, MANIFEST.replace(old, new))
+    with pytest.raises(ManifestError, match=message) as caught:
+        registry.read_manifest(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("defaults = 3\n[datasets.a]\n", r"\[defaults\]: expected a table \(got 3\)"),
+        ("datasets.a = 3\n", r"\[datasets.a\]: expected a table \(got 3\)"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, text, message):
+    path = write(tmp_path, text)
     with pytest.raises(ManifestError, match=message) as caught:
         registry.read_manifest(path)
     assert str(path) in str(caught.value)

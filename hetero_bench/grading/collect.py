@@ -77,6 +77,7 @@ def collect(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
     for label, runs in sorted(by_dataset.items()):
         _check_same_reference(label, runs)
         warnings += _check_same_data(label, runs)
+        warnings += _not_verified(label, runs)
 
     labels = _entry_labels([run for _, run in found])
     groups: dict[tuple[str, str], list[RunFile]] = defaultdict(list)
@@ -191,6 +192,18 @@ def _check_same_data(label: str, runs: list[RunFile]) -> list[str]:
         f"{label}: runs were trained on different data under the same id ({parts}). Grade them "
         "apart, or run again those whose data is not the registry's (hetero-bench verify)."
     )
+
+
+def _not_verified(label: str, runs: list[RunFile]) -> list[str]:
+    """Says how many runs were not trained on the registry's very data."""
+    statuses = [str(run.dataset.provenance.get("status", "of unknown status")) for _, run in runs]
+    others = [status for status in statuses if status != "verified"]
+    if not others:
+        return []
+    return [
+        f"{label}: {len(others)} of {len(runs)} runs used data that is not verified to be the "
+        f"registry's ({', '.join(sorted(set(others)))})"
+    ]
 
 
 def _entry_labels(runs: list[Run]) -> dict[tuple[str, str], str]:

@@ -2,5 +2,7 @@
 
 A recipe module has ``VERSION`` and ``build(parameters, seed, *, environment, progress)``, which
 returns :class:`hetero_bench.arrays.EpisodeArrays`. ``VERSION`` counts up when the same parameters
-and seed would give other data.
+and seed would give other data. Two things are optional: ``SIMULATED = False`` says that every
+machine gives the same bits, so that other ones are refused instead of called ``rebuilt``; and
+``check(parameters, environment)`` refuses a bad manifest when it is read.
 """

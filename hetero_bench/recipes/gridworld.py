@@ -9,14 +9,25 @@ trajectories of a given length allow; what is missing is reported in the notes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import pydantic
 
 from hetero_bench.arrays import EpisodeArrays
-from hetero_bench.envs.gridworld_layout import NUM_ACTIONS, OPPOSITE_ACTIONS, GridworldLayout
-from hetero_bench.envs.gridworld_model import GridworldModel, gridworld_model
+from hetero_bench.envs import GRIDWORLD_MAZE_ID
+from hetero_bench.envs.gridworld_layout import (
+    NUM_ACTIONS,
+    OPPOSITE_ACTIONS,
+    GridworldLayout,
+    get_layout,
+)
+from hetero_bench.envs.gridworld_model import (
+    DEFAULT_ACTION_NOISE,
+    DEFAULT_LAYOUT,
+    GridworldModel,
+    gridworld_model,
+)
 from hetero_bench.errors import ManifestError, describe_validation_error
 from hetero_bench.recipes.balanced_starts import (
     allocate_starts,
@@ -26,6 +37,8 @@ from hetero_bench.recipes.balanced_starts import (
 )
 
 VERSION = 1
+SIMULATED = False
+"""Integers, comparisons and sums in a fixed order: the same bits on every CPU."""
 
 
 class Parameters(pydantic.BaseModel):
@@ -48,7 +61,28 @@ class Parameters(pydantic.BaseModel):
     starts: Literal["balanced", "uniform"] = "balanced"
 
 
+class EnvironmentArguments(pydantic.BaseModel):
+    """Arguments of ``hetero_bench/GridworldMaze-v0`` that a dataset depends on."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    layout: str | tuple[str, ...] = DEFAULT_LAYOUT
+    action_noise: Annotated[float, pydantic.Field(strict=True, ge=0.0, le=1.0)] = (
+        DEFAULT_ACTION_NOISE
+    )
+    feature_seed: Annotated[int, pydantic.Field(strict=True, ge=0)] = 0
+    feature_scaling: Literal["unit_variance", "none"] = "unit_variance"
+
+    @pydantic.field_validator("layout")
+    @classmethod
+    def _is_a_maze(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        get_layout(value)
+        return value
+
+
 class _Environment(Protocol):
+    @property
+    def id(self) -> str: ...
     @property
     def kwargs(self) -> Mapping[str, Any]: ...
 
@@ -65,7 +99,8 @@ def build(
     Args:
         parameters: Fields of :class:`Parameters`.
         seed: Seed of start order, actions and action noise.
-        environment: Its ``kwargs`` are those of ``hetero_bench/GridworldMaze-v0``.
+        environment: ``hetero_bench/GridworldMaze-v0``, with ``kwargs``
+            :class:`EnvironmentArguments`.
         progress: Called with (steps done, steps in all).
 
     Returns:
@@ -73,11 +108,10 @@ def build(
         ``next_states`` (N,) int16 (the layout's numbers), and notes on the occupancy.
 
     Raises:
-        ManifestError: If a parameter is unknown or out of range.
-        ValueError: If an environment argument is invalid.
+        ManifestError: If a parameter or environment argument is unknown or out of range.
     """
-    settings = _parse(parameters)
-    model = gridworld_model(**environment.kwargs)
+    settings, arguments = check(parameters, environment)
+    model = gridworld_model(**arguments.model_dump())
     layout = model.layout
     behaviour = behaviour_probabilities(layout, settings.room_uniform, settings.hallway_uniform)
     counts = visit_counts(
@@ -116,13 +150,28 @@ def behaviour_probabilities(
     return uniform / NUM_ACTIONS + (1.0 - uniform) * np.eye(NUM_ACTIONS)[preferred]
 
 
-def _parse(parameters: Mapping[str, Any]) -> Parameters:
-    try:
-        return Parameters(**parameters)
-    except pydantic.ValidationError as error:
+def check(
+    parameters: Mapping[str, Any], environment: _Environment
+) -> tuple[Parameters, EnvironmentArguments]:
+    """Parses what :func:`build` is called with.
+
+    Raises:
+        ManifestError: If a parameter or environment argument is unknown or out of range, or it is
+            another environment.
+    """
+    if environment.id != GRIDWORLD_MAZE_ID:
         raise ManifestError(
-            f"recipe 'gridworld', parameters: {describe_validation_error(error)}"
-        ) from error
+            f"environment.id: recipe 'gridworld' makes data of {GRIDWORLD_MAZE_ID}; "
+            f"got {environment.id!r}"
+        )
+    try:
+        settings = Parameters.model_validate(parameters)
+    except pydantic.ValidationError as error:
+        raise ManifestError(f"recipe.parameters: {describe_validation_error(error)}") from error
+    try:
+        return settings, EnvironmentArguments.model_validate(environment.kwargs)
+    except pydantic.ValidationError as error:
+        raise ManifestError(f"environment.kwargs: {describe_validation_error(error)}") from error
 
 
 def _roll(

@@ -7,7 +7,8 @@ A source module has
   source of the manifest is then asked;
 - ``identity(spec, source) -> str | None``, a cheap text that changes when the data would, so that
   the cache knows when an entry is stale (None: cannot be told any more, keep what is cached);
-- ``SIMULATED``, whether another CPU may give other bits than those that the registry pins.
+- ``simulated(spec) -> bool``, whether another CPU may give other bits than those that the
+  registry pins.
 """
 
 from __future__ import annotations

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hetero_bench.arrays import EpisodeArrays
 from hetero_bench.errors import SourceError
-from hetero_bench.spec import ArraySpec, DatasetSpec
+from hetero_bench.spec import ArraySpec
 
 MAX_DISCRETE_ACTIONS = 10_000
 """More than this is taken for a mistake: integers that are not action numbers."""
@@ -88,27 +87,4 @@ def require_finite(name: str, array: np.ndarray) -> None:
         row = int(np.argwhere(~np.isfinite(array))[0, 0])
         raise SourceError(
             f"{name} is not finite in row {row}; drop or repair that episode in the file"
-        )
-
-
-def require_registered(spec: DatasetSpec, arrays: EpisodeArrays, path: Path) -> None:
-    """Checks that a file still holds what it did when it was registered.
-
-    Raises:
-        SourceError: If shape, dtype or number of rows differ.
-    """
-    for name, array, expected in (
-        ("observations", arrays.observations, spec.observation),
-        ("actions", arrays.actions, spec.action),
-    ):
-        found = (array.shape[1:], array.dtype.name)
-        if expected is not None and found != (expected.shape, expected.dtype):
-            raise SourceError(
-                f"{path}: {name} have shape {found[0]} and dtype {found[1]}; {spec.id} is "
-                f"registered with {expected.shape} and {expected.dtype}. Register the file again"
-            )
-    if spec.transitions not in (None, arrays.num_transitions):
-        raise SourceError(
-            f"{path}: {arrays.num_transitions} transitions; {spec.id} is registered with "
-            f"{spec.transitions}. Register the file again"
         )

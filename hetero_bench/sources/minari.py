@@ -25,7 +25,6 @@ from hetero_bench.sources.files import (
     discrete_actions,
     files_identity,
     require_finite,
-    require_registered,
 )
 from hetero_bench.spec import ArraySpec, DatasetSpec, MinariSource
 
@@ -33,8 +32,12 @@ if TYPE_CHECKING:
     import gymnasium
     import minari
 
-SIMULATED = False
 METADATA = "metadata.json"
+
+
+def simulated(spec: DatasetSpec) -> bool:
+    """A file has the same bits on every CPU."""
+    return False
 
 
 def identity(spec: DatasetSpec, source: MinariSource) -> str | None:
@@ -48,11 +51,9 @@ def fetch(spec: DatasetSpec, source: MinariSource, request: Request) -> Answer:
 
     Raises:
         FileNotFoundError: If it is gone.
-        SourceError: If it is damaged, has other spaces, or is not what was registered.
+        SourceError: If it is damaged, or has other spaces.
     """
-    arrays = read(source.path, request.progress)
-    require_registered(spec, arrays, Path(source.path))
-    return Answer(arrays)
+    return Answer(read(source.path, request.progress))
 
 
 def read(path: str | os.PathLike[str], progress: ProgressCallback | None = None) -> EpisodeArrays:
@@ -194,25 +195,29 @@ class _Steps:
 
     def add(self, number: int, episode: minari.EpisodeData) -> None:
         """Checks an episode and cuts it where a step is flagged."""
-        steps = len(episode.rewards)
-        observations = np.asarray(episode.observations)
-        columns = {
-            "observations": (observations, steps + 1),
-            "actions": (np.asarray(episode.actions), steps),
-            "terminations": (np.asarray(episode.terminations), steps),
-            "truncations": (np.asarray(episode.truncations), steps),
-        }
-        for name, (array, expected) in columns.items():
+        where = f"{self.path}: episode {number}"
+        rewards = _column(np.asarray(episode.rewards), "rewards", where)
+        steps = len(rewards)
+        observations, actions = np.asarray(episode.observations), np.asarray(episode.actions)
+        terminations = _flags(np.asarray(episode.terminations), "terminations", where)
+        truncations = _flags(np.asarray(episode.truncations), "truncations", where)
+        for name, array, expected in (
+            ("observations", observations, steps + 1),
+            ("actions", actions, steps),
+            ("terminations", terminations, steps),
+            ("truncations", truncations, steps),
+        ):
             if array.dtype.kind not in "fiub" or array.ndim == 0 or len(array) != expected:
                 raise SourceError(
-                    f"{self.path}: episode {number}: {name} have shape {array.shape} and dtype "
-                    f"{array.dtype}; expected numbers, {expected} rows"
+                    f"{where}: {name} have shape {array.shape} and dtype {array.dtype}; expected "
+                    f"numbers, {expected} rows, as there are {steps} rewards"
                 )
         if steps == 0:
             self.notes["empty_episodes"] += 1
             return
-        terminations = columns["terminations"][0].astype(bool)
-        truncations = columns["truncations"][0].astype(bool)
+        if self.observations:
+            _require_alike(observations, self.observations[0], f"{where}: observations")
+            _require_alike(actions, self.actions[0], f"{where}: actions")
         ends = terminations | truncations
         self.notes["ends_inside_episodes"] += int(ends[:-1].sum())
         if not ends[-1]:
@@ -221,8 +226,8 @@ class _Steps:
         self.rows += steps
         self.observations.append(observations[:-1])
         self.final_observations.append(observations[1:][ends])
-        self.actions.append(columns["actions"][0])
-        self.rewards.append(np.asarray(episode.rewards, dtype=np.float32))
+        self.actions.append(actions)
+        self.rewards.append(rewards.astype(np.float32))
         self.terminations.append(terminations)
         self.truncations.append(truncations)
         self.infos.append(_per_step(episode.infos or {}, steps))
@@ -255,6 +260,30 @@ class _Steps:
         for name, array in arrays.named():
             require_finite(f"{self.path}: {name}", array)
         return arrays
+
+
+def _column(array: np.ndarray, name: str, where: str) -> np.ndarray:
+    if array.dtype.kind not in "fiub" or array.ndim != 1:
+        raise SourceError(
+            f"{where}: {name} have shape {array.shape} and dtype {array.dtype}; expected one "
+            "number per step, (T,)"
+        )
+    return array
+
+
+def _flags(array: np.ndarray, name: str, where: str) -> np.ndarray:
+    flags = _column(array, name, where).astype(bool)
+    if np.any(flags != array):
+        raise SourceError(f"{where}: {name} have values other than 0 and 1; expected flags")
+    return flags
+
+
+def _require_alike(array: np.ndarray, first: np.ndarray, name: str) -> None:
+    if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
+        raise SourceError(
+            f"{name} have shape {array.shape[1:]} and dtype {array.dtype}; those of the episodes "
+            f"before have {first.shape[1:]} and {first.dtype}"
+        )
 
 
 def _per_step(infos: dict[str, Any], steps: int) -> dict[str, np.ndarray]:

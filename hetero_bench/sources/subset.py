@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from types import ModuleType
 
 import numpy as np
 
@@ -11,11 +12,25 @@ from hetero_bench.arrays import EpisodeArrays
 from hetero_bench.errors import DigestError, SizeError
 from hetero_bench.registry import get_spec
 from hetero_bench.sources import Answer, Request
-from hetero_bench.spec import DatasetSpec, SubsetSource
+from hetero_bench.spec import OFFICIAL_DRAWS, DatasetSpec, SubsetSource
 
-SIMULATED = True  # as far as the parent is
-OFFICIAL_DRAWS = 5
-"""Draws 0 to 4 are official; which rows one gets is often the largest variance of all."""
+
+def simulated(spec: DatasetSpec) -> bool:
+    """Whether another CPU may give other bits: as far as the parent is made by a simulator."""
+    assert spec.subset is not None
+    parent = get_spec(spec.subset.parent)
+    return any(_module(origin.kind).simulated(parent) for origin in parent.sources)
+
+
+def whole_number(name: str, value: object) -> int:
+    """Returns a size or draw as an int.
+
+    Raises:
+        TypeError: If it is not an integer.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} is {value!r}; expected a whole number (int)")
+    return int(value)
 
 
 def draw_subset(
@@ -37,7 +52,9 @@ def draw_subset(
 
     Raises:
         SizeError: If size or draw is out of range.
+        TypeError: If size or draw is not an integer.
     """
+    size, draw = whole_number("size", size), whole_number("draw", draw)
     if not 1 <= size <= arrays.num_transitions:
         raise SizeError(
             f"size {size} was asked for; the data has {arrays.num_transitions} transitions"
@@ -57,10 +74,7 @@ def identity(spec: DatasetSpec, source: SubsetSource) -> str:
     """Returns what the parent is made from, and what is drawn from it."""
     assert spec.subset is not None
     parent = get_spec(spec.subset.parent)
-    origins = [
-        importlib.import_module(f"hetero_bench.sources.{origin.kind}").identity(parent, origin)
-        for origin in parent.sources
-    ]
+    origins = [_module(origin.kind).identity(parent, origin) for origin in parent.sources]
     return f"{origins} seed {parent.subset_seed} size {spec.subset.size}"
 
 
@@ -84,3 +98,7 @@ def fetch(spec: DatasetSpec, source: SubsetSource, request: Request) -> Answer:
             f"{pinned}. NumPy's permutation stream may have changed; see constraints.txt."
         )
     return Answer(arrays, parent.provenance)
+
+
+def _module(kind: str) -> ModuleType:
+    return importlib.import_module(f"hetero_bench.sources.{kind}")
