@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -231,21 +230,17 @@ def test_train_without_a_checkout_says_where_to_get_it(monkeypatch, tmp_path, ca
     assert "clone hetero_bench's repository" in capsys.readouterr().err
 
 
-def test_help_comes_at_once_and_loads_nothing_heavy():
+def test_help_loads_nothing_heavy():
     code = (
-        "import sys, time\n"
-        "start = time.perf_counter()\n"
+        "import sys\n"
         "from hetero_bench.cli import main\n"
         "try:\n"
         "    main(['--help'])\n"
         "finally:\n"
-        "    print(time.perf_counter() - start, file=sys.stderr)\n"
         "    heavy = {'torch', 'minari', 'h5py', 'matplotlib', 'mujoco'} & set(sys.modules)\n"
         "    assert not heavy, heavy\n"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert time.perf_counter() - start < 10  # about 0.4 s where nothing else runs
     assert done.returncode == 0, done.stderr
     for command in ("list", "show", "path", "verify", "build", "evaluate", "grade", "train"):
         assert command in done.stdout
