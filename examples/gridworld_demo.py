@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 import tyro
 
 import hetero_bench
 from baselines.engine import Actor, Job, get_method, run_jobs, trained_actors
+from baselines.gridworld import Maze
 from baselines.table import TIERS
-from hetero_bench.envs.gridworld_model import GridworldModel, gridworld_model
+from hetero_bench.heteroskedasticity import tabular_behaviour
 from hetero_bench.maze_plotting import behaviour_map, visitation_map
 from hetero_bench.plotting import to_png
 from hetero_bench.report import Figure, Section
@@ -40,14 +40,15 @@ class Demo:
     """Seeds per method."""
     out: Path = Path("runs/demo")
     """Folder for results; the same call again resumes, or reuses what is there."""
+    overwrite: bool = False
+    """Train again, replacing results in the folder."""
 
     def run(self) -> None:
         """Loads, trains, grades, and writes the report."""
         started = time.perf_counter()
         dataset = hetero_bench.load(self.dataset)
         print(dataset)
-        assert dataset.spec.environment is not None
-        model = gridworld_model(**dataset.spec.environment.kwargs)
+        maze = Maze.of(dataset)
         steps = TIERS["gridworld"].steps
         jobs = [
             Job(
@@ -60,16 +61,16 @@ class Demo:
             )
             for method in METHODS
         ]
-        run_jobs(jobs)
+        run_jobs(jobs, overwrite=self.overwrite)
         plans = [job.plan() for job in reversed(jobs)]
         visitation = [
-            visitation_figure(plan.method.title, model, trained_actors(plan, self.out))
+            visitation_figure(plan.method.title, maze, trained_actors(plan, self.out))
             for plan in plans
         ]
         grade = hetero_bench.grade(self.out)
         sections = [
             settings_section(),
-            behaviour_section(model, dataset),
+            behaviour_section(maze, dataset),
             visitation_section(visitation),
         ]
         report = grade.to_html(self.out / "report.html", sections=sections)
@@ -77,24 +78,15 @@ class Demo:
         print(f"{time.perf_counter() - started:.0f} s. Report: {report}")
 
 
-def visitation_figure(title: str, model: GridworldModel, actors: Sequence[Actor]) -> Figure:
+def visitation_figure(title: str, maze: Maze, actors: Sequence[Actor]) -> Figure:
     """Draws where a method's policies go, exactly: the mean over seeds of their occupancy."""
-    features = torch.from_numpy(np.array(model.features))
-    mdp = model.mdp()
-    visits, reached = np.zeros(mdp.num_states), []
-    for actor in actors:
-        probabilities = actor.probabilities(features).double().numpy()
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
-        visits += mdp.occupancy(probabilities, horizon=300) / len(actors)
-        reached.append(mdp.expected_return(probabilities, horizon=300))
-    share = f"{np.mean(reached):.0%} of episodes reach the goal ({min(reached):.0%} to " + (
-        f"{max(reached):.0%} by seed)"
-    )
-    picture = to_png(visitation_map(model.layout, visits, title))
+    followed = maze.visitation(maze.action_probabilities(actors))
+    low, mean, high = (f"{each(followed.successes):.0%}" for each in (np.min, np.mean, np.max))
+    share = f"{mean} of episodes reach the goal ({low} to {high} by seed)"
     return Figure(
         caption=f"{title}: {share}.",
         alt=f"Map of the maze coloured by how often {title}'s policies visit each cell. {share}.",
-        image=picture,
+        image=to_png(visitation_map(maze.model.layout, followed.occupancy, title)),
     )
 
 
@@ -119,11 +111,9 @@ def visitation_section(figures: Sequence[Figure]) -> Section:
     )
 
 
-def behaviour_section(model: GridworldModel, dataset: hetero_bench.Dataset) -> Section:
+def behaviour_section(maze: Maze, dataset: hetero_bench.Dataset) -> Section:
     """Shows the behaviour policy that the data was collected with."""
-    layout = model.layout
-    probabilities = np.full((layout.num_states, 5), 0.2)
-    probabilities[dataset.extras["states"]] = dataset.extras["behaviour_probabilities"]
+    probabilities, _, _ = tabular_behaviour(dataset)
     measured = hetero_bench.heteroskedasticity(dataset)
     return Section(
         title="The behaviour policy",
@@ -133,11 +123,11 @@ def behaviour_section(model: GridworldModel, dataset: hetero_bench.Dataset) -> S
         f"D(π, β)(s) over the data: {measured.std:.1f} and {measured.maximum:.1f}.",
         figures=(
             Figure(
-                caption="Behaviour policy: an arm per action, as long as the root of its "
-                "probability; colour is entropy.",
+                caption="An arm per action, as long as the root of its probability; colour is "
+                "entropy.",
                 alt="Map of the maze with the behaviour policy's actions in every cell: one arm "
                 "in hallways, and in rooms a long arm away from the exit and short ones.",
-                image=to_png(behaviour_map(layout, probabilities)),
+                image=to_png(behaviour_map(maze.model.layout, probabilities)),
             ),
         ),
     )

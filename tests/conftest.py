@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+
+# The tests' networks are too small for threads to help, and several test runs may share a machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 
