@@ -258,7 +258,10 @@ def small(monkeypatch, cache, tmp_path):
         "AWR_TEMPERATURES": (0.1, 1.0),
     }.items():
         monkeypatch.setattr(sweep, name, value)
-    arms = [dataclasses.replace(arm, steps=4) for arm in sweep.arms()]
+    arms = [
+        dataclasses.replace(arm, steps=4, dataset=f"{arm.dataset.removesuffix('-10k')}-10k")
+        for arm in sweep.arms()
+    ]
     monkeypatch.setattr(sweep, "arms", lambda: arms)
     monkeypatch.setattr(sweep, "Job", SmallJob)
     monkeypatch.setattr(exact, "ALPHAS", (0.001, 0.01, 1.0))
@@ -267,7 +270,7 @@ def small(monkeypatch, cache, tmp_path):
     monkeypatch.setattr(
         reds_gridworld,
         "run_jobs",
-        lambda jobs, workers: [execute(job.plan(), job.out, quiet=True) for job in jobs],
+        lambda jobs, workers, overwrite: [execute(job.plan(), job.out, quiet=True) for job in jobs],
     )
     return tmp_path
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from baselines import tabular
 from baselines.gridworld import Maze
 from baselines.reproduce.reds_gridworld import sweep
-from baselines.reproduce.reds_gridworld.regions import success_edges
+from baselines.reproduce.reds_gridworld.regions import LEVEL, success_edges
+from baselines.reproduce.reds_gridworld.series import ALL, Series
 from hetero_bench import Dataset
-from hetero_bench.heteroskedasticity import TabularBehaviour, tabular_behaviour
+from hetero_bench.heteroskedasticity import tabular_behaviour
 
-ALPHAS = (*np.geomspace(0.00025, 0.064, 33).tolist(), 0.1, 1.0, 10.0)
-"""Four values per factor of two, and the sweep's large ones."""
+ALPHAS = (*np.geomspace(0.00025, 0.064, 17).tolist(), 0.1, 1.0, 10.0)
+"""Two values per factor of two, and the sweep's large ones."""
 EDGE_TAUS = (0.003, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.3, 1.0)
-EDGE_ALPHAS = tuple(np.geomspace(0.006, 0.024, 17).tolist())
-"""Where ReDS's upper edge is looked for, more finely: steps of 9%."""
+EDGE_ALPHAS = (0.004, 0.008, 0.012, 0.016, 0.024)
+REFINEMENT = 8
+"""Values of α that are added between the two that enclose the upper edge."""
 TOLERANCE = 1e-6
 """Of Q, in units of reward."""
 AWR_ROUNDS = (1, 10, 100)
@@ -56,107 +62,118 @@ class Exact(BaseModel):
     """Everything exact about one dataset.
 
     Attributes:
-        curves: CQL's and ReDS's.
+        curves: CQL's and ReDS's, as in the sweep.
+        edges: Largest succeeding α of ReDS (``mean``) by τ.
         behaviour: Success of the behaviour policy, which is what BC converges to.
         awr: Success of AWR by rounds of data collection, then by temperature.
-        edges: Largest succeeding α of ReDS (``mean``) by τ.
     """
 
     curves: tuple[Curve, ...]
+    edges: dict[float, float]
     behaviour: float
     awr: dict[int, dict[float, float]]
-    edges: dict[float, float]
 
-    def curve(
-        self, method: str, temperature: float, tau: float | None = None, rho_term: str | None = None
-    ) -> Curve | None:
-        """Returns one of the curves, if it was computed."""
-        wanted = (method, temperature, tau, rho_term)
+    def curve(self, series: Series) -> Curve | None:
+        """Returns the counterpart of a series; the scale of rewards makes no difference to it."""
+        wanted = (series.method, series.temperature, series.tau, series.rho_term)
         for curve in self.curves:
             if (curve.method, curve.temperature, curve.tau, curve.rho_term) == wanted:
                 return curve
         return None
 
 
-def solve(dataset: Dataset, alphas: tuple[float, ...] = ALPHAS) -> Exact:
-    """Computes the counterparts of the sweep's arms on a dataset's own behaviour policy."""
+def solve(dataset: Dataset) -> Exact:
+    """Computes the counterparts of the sweep's series on a dataset's own behaviour policy.
+
+    ``lse`` has none: with all actions sampled it is CQL.
+    """
     maze = Maze.of(dataset)
     beta = tabular_behaviour(dataset)
-    cold = sweep.TEMPERATURE / 2
-    reds_series = [
-        *((sweep.TEMPERATURE, tau, "mean") for tau in sweep.TAUS),
-        (cold, sweep.TAU, "mean"),
-        *((sweep.TEMPERATURE, tau, "data") for tau in sweep.DATA_TAUS),
-    ]
-    curves = [cql_curve(maze, beta, T, alphas) for T in (sweep.TEMPERATURE, cold)]
-    curves += [reds_curve(maze, beta, *each, alphas) for each in reds_series]
+    behaviour = beta.probabilities
+    awr = {
+        rounds: tabular.awr(
+            maze.mdp,
+            behaviour,
+            beta.counts / beta.counts.sum(),
+            temperature=sweep.AWR_TEMPERATURES,
+            rounds=rounds,
+        )
+        for rounds in AWR_ROUNDS
+    }
+    settings = list(
+        dict.fromkeys(
+            (each.method, each.temperature, each.tau, each.rho_term)
+            for each in ALL
+            if each.rho_term != "lse"
+        )
+    )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        curves = pool.map(lambda each: fixed_points(maze, behaviour, ALPHAS, *each), settings)
+        over_tau = pool.map(
+            lambda tau: fixed_points(
+                maze, behaviour, EDGE_ALPHAS, "reds", sweep.TEMPERATURE, tau, "mean"
+            ),
+            EDGE_TAUS,
+        )
     return Exact(
         curves=tuple(curves),
-        behaviour=maze.success(beta.probabilities),
-        awr={rounds: awr_successes(maze, beta, rounds) for rounds in AWR_ROUNDS},
-        edges={
-            tau: reds_curve(maze, beta, sweep.TEMPERATURE, tau, "mean", EDGE_ALPHAS).edge
-            for tau in EDGE_TAUS
+        edges={tau: curve.edge for tau, curve in zip(EDGE_TAUS, over_tau, strict=True)},
+        behaviour=maze.success(behaviour),
+        awr={
+            rounds: {
+                temperature: maze.success(policy)
+                for temperature, policy in zip(sweep.AWR_TEMPERATURES, policies, strict=True)
+            }
+            for rounds, policies in awr.items()
         },
     )
 
 
-def cql_curve(
-    maze: Maze, beta: TabularBehaviour, temperature: float, alphas: tuple[float, ...]
-) -> Curve:
-    """Solves CQL for every α."""
-    solution = tabular.cql(
-        maze.mdp,
-        beta.probabilities,
-        alpha=np.array(alphas),
-        temperature=temperature,
-        tolerance=TOLERANCE,
-    )
-    return _curve(maze, solution, alphas, method="cql", temperature=temperature)
-
-
-def reds_curve(
+def fixed_points(
     maze: Maze,
-    beta: TabularBehaviour,
+    behaviour: np.ndarray,
+    alphas: Sequence[float],
+    method: str,
     temperature: float,
-    tau: float,
-    rho_term: str,
-    alphas: tuple[float, ...],
+    tau: float | None = None,
+    rho_term: str | None = None,
 ) -> Curve:
-    """Solves ReDS for every α."""
-    solution = tabular.reds(
-        maze.mdp,
-        beta.probabilities,
-        alpha=np.array(alphas),
-        tau=tau,
-        temperature=temperature,
-        rho_term=rho_term,  # pyright: ignore[reportArgumentType]
-        tolerance=TOLERANCE,
-    )
-    return _curve(
-        maze, solution, alphas, method="reds", temperature=temperature, tau=tau, rho_term=rho_term
-    )
+    """Solves CQL or ReDS for values of α, and for more of them around the upper edge.
 
+    Args:
+        maze: The maze.
+        behaviour: (S, A) behaviour policy.
+        alphas: Ascending.
+        method: ``cql`` or ``reds``.
+        temperature: T.
+        tau: τ of ReDS.
+        rho_term: ``mean`` or ``data``, of ReDS.
+    """
 
-def awr_successes(maze: Maze, beta: TabularBehaviour, rounds: int) -> dict[float, float]:
-    """Solves AWR for every temperature of the sweep."""
-    policies = tabular.awr(
-        maze.mdp,
-        beta.probabilities,
-        beta.counts / beta.counts.sum(),
-        temperature=sweep.AWR_TEMPERATURES,
-        rounds=rounds,
-    )
-    return {
-        temperature: maze.success(policy)
-        for temperature, policy in zip(sweep.AWR_TEMPERATURES, policies, strict=True)
-    }
+    def points(values: Sequence[float]) -> dict[float, tuple[float, bool]]:
+        given = {"alpha": values, "temperature": temperature, "tolerance": TOLERANCE}
+        solver: Callable[..., tabular.Solution] = tabular.cql
+        if method == "reds":
+            solver = tabular.reds
+            given |= {"tau": tau, "rho_term": rho_term}
+        solution = solver(maze.mdp, behaviour, **given)
+        return {
+            alpha: (maze.success(policy), bool(change <= TOLERANCE))
+            for alpha, policy, change in zip(values, solution.policy, solution.change, strict=True)
+        }
 
-
-def _curve(maze: Maze, solution: tabular.Solution, alphas: tuple[float, ...], **fields) -> Curve:
+    found = points(alphas)
+    succeeding = [index for index, alpha in enumerate(alphas) if found[alpha][0] >= LEVEL]
+    if succeeding and succeeding[-1] + 1 < len(alphas):
+        low, high = alphas[succeeding[-1]], alphas[succeeding[-1] + 1]
+        found |= points(np.geomspace(low, high, REFINEMENT + 2)[1:-1].tolist())
+    ordered = sorted(found)
     return Curve(
-        alphas=alphas,
-        successes=tuple(maze.success(policy) for policy in solution.policy),
-        converged=tuple(bool(change <= TOLERANCE) for change in solution.change),
-        **fields,
+        method=method,
+        temperature=temperature,
+        tau=tau,
+        rho_term=rho_term,
+        alphas=tuple(ordered),
+        successes=tuple(found[alpha][0] for alpha in ordered),
+        converged=tuple(found[alpha][1] for alpha in ordered),
     )

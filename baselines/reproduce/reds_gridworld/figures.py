@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from baselines.reproduce.reds_gridworld import series
-from baselines.reproduce.reds_gridworld.exact import Curve
 from baselines.reproduce.reds_gridworld.findings import Findings
 from baselines.reproduce.reds_gridworld.results import Cell
 from baselines.reproduce.reds_gridworld.series import Series
-from hetero_bench.plotting import INK, MUTED, PALETTE, RULE, Style, clean_axes, styled_figure
+from hetero_bench.plotting import INK, PALETTE, RULE, Style, clean_axes, styled_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 STYLES = {"cql": Style(PALETTE[1], "s"), "reds": Style(PALETTE[0], "o")}
 NAMES = {"cql": "CQL", "reds": "ReDS"}
-CURVE_RANGE = (0.00035, 0.15)
+CURVE_RANGE = (0.00005, 0.15)
 """α that curves show; beyond it all success is 0."""
 
 
@@ -54,7 +53,7 @@ def _draw_cells(
             success = cell.success
             values[row, column] = success.estimate
             dark = success.estimate > 0.6
-            kwargs = {"ha": "center", "va": "center", "color": "white" if dark else INK}
+            kwargs: Any = {"ha": "center", "va": "center", "color": "white" if dark else INK}
             axes.text(column, row - 0.16, _percent(success.estimate), fontsize=9, **kwargs)
             interval = f"{_percent(success.low)}–{_percent(success.high)}"
             axes.text(column, row + 0.24, interval, fontsize=6.5, **kwargs)
@@ -89,11 +88,12 @@ def success_curves(findings: Findings) -> Figure:
                     _draw_curve(axes, findings, each, factor)
                 axes.set_xscale("log")
                 axes.set_xlim(*CURVE_RANGE)
+                axes.set_xticks([0.001, 0.01, 0.1], ["0.001", "0.01", "0.1"])
                 axes.set_ylim(-0.03, 1.05)
                 axes.grid(color=RULE, linewidth=0.5)
                 clean_axes(axes)
         for axes, (_, cql) in zip(grid[0], pairs, strict=True):
-            axes.set_title(_condition(cql), fontsize=9.5, loc="left", color=INK)
+            axes.set_title(series.condition(cql), fontsize=9.5, loc="left", color=INK)
         for axes in grid[0]:
             axes.set_xlabel("α")
         for axes in grid[1]:
@@ -101,14 +101,17 @@ def success_curves(findings: Findings) -> Figure:
         for panels in grid:
             panels[0].set_ylabel("episodes that reach the goal")
             panels[0].yaxis.set_major_formatter(lambda value, _: _percent(value) + "%")
-        grid[0][0].legend(frameon=False, fontsize=8, loc="lower left", labelcolor=INK)
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=4, frameon=False, labelcolor=INK
+        )
     return figure
 
 
 def _draw_curve(axes: Axes, findings: Findings, each: Series, factor: float) -> None:
     cells = each.cells(findings.cells, findings.dataset)
     style, name = STYLES[each.method], NAMES[each.method]
-    curve = exact_counterpart(findings, each)
+    curve = findings.exact.curve(each)
     if curve is not None:
         axes.plot(
             np.array(curve.alphas) * factor,
@@ -137,32 +140,35 @@ def _draw_curve(axes: Axes, findings: Findings, each: Series, factor: float) -> 
     )
 
 
-def exact_counterpart(findings: Findings, each: Series) -> Curve | None:
-    """Returns the exact curve of a series; the scale of rewards makes no difference to it."""
-    return findings.exact.curve(each.method, each.temperature, each.tau, each.rho_term)
-
-
-def _condition(cql: Series) -> str:
-    scaled = f", rewards × {cql.reward_scale:g}" if cql.reward_scale != 1.0 else ""
-    return f"T = {cql.temperature:g}{scaled}"
-
-
 def _percent(value: float) -> str:
     return "–" if np.isnan(value) else f"{100.0 * value:.0f}"
 
 
-def edge_plot(
-    alphas: Sequence[float], edges: Sequence[float], references: dict[str, float]
-) -> Figure:
-    """Draws the largest succeeding α of exact ReDS over τ, beside values to compare it with."""
-    with styled_figure(2.6, 1) as figure:
+def edge_plot(findings: Findings) -> Figure:
+    """Draws the largest succeeding α of exact ReDS over τ, beside CQL's and twice CQL's."""
+    taus, edges = zip(*findings.exact.edges.items(), strict=True)
+    cql = findings.exact.curve(series.CQL)
+    assert cql is not None
+    with styled_figure(2.7, 1) as figure:
         axes = figure.subplots()
-        axes.plot(alphas, edges, color=STYLES["reds"].colour, marker="o", markersize=4)
-        for name, value in references.items():
-            axes.axhline(value, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.0)
-            axes.text(alphas[-1], value, name, va="bottom", ha="right", fontsize=8.5, color=INK)
+        style = STYLES["reds"]
+        axes.plot(taus, edges, color=style.colour, marker=style.marker, markersize=4.5)
+        for factor, name in ((1.0, "CQL"), (2.0, "twice that: CQL with half its α")):
+            axes.axhline(factor * cql.edge, color=STYLES["cql"].colour, linewidth=1.3, zorder=0)
+            axes.annotate(
+                name,
+                (1.0, factor * cql.edge),
+                xycoords=axes.get_yaxis_transform(),
+                xytext=(-2, -3),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                fontsize=8.5,
+                color=STYLES["cql"].colour,
+            )
         axes.set_xscale("log")
-        axes.set_ylim(0.0, None)
+        axes.set_xticks([0.01, 0.1, 1.0], ["0.01", "0.1", "1"])
+        axes.set_ylim(0.0, 1.15 * max(edges))
         axes.set_xlabel("τ of ReDS, in units of reward")
         axes.set_ylabel("largest α that succeeds")
         clean_axes(axes)

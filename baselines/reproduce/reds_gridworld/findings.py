@@ -1,23 +1,33 @@
-"""Everything that the page says, as numbers: read from the sweep's results, kept beside the page."""
+"""The numbers behind the page: made from the sweep's results, kept beside the page."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 import hetero_bench
+from baselines import tabular
 from baselines.gridworld import Maze
 from baselines.reproduce.reds_gridworld import sweep
-from baselines.reproduce.reds_gridworld.exact import Exact, solve
+from baselines.reproduce.reds_gridworld.exact import TOLERANCE, Exact, solve
 from baselines.reproduce.reds_gridworld.results import Cell, Setting, best, read_cells, select
-from baselines.reproduce.reds_gridworld.trained import Fate, fate, trained_policies
+from baselines.reproduce.reds_gridworld.trained import (
+    Fate,
+    TrainedPolicies,
+    fate,
+    trained_policies,
+)
 from hetero_bench.heteroskedasticity import heteroskedasticity, tabular_behaviour
 
-OPTIMAL = "optimal policy"
+PATIENCE = 1_000
+"""Steps that show whether a policy is stuck or slow."""
+OPTIMAL, TRAINED = "optimal", "cql"
+"""Policies whose divergence from the data is measured: the optimal one, and CQL's best."""
 
 
 class Divergence(BaseModel):
@@ -25,7 +35,7 @@ class Divergence(BaseModel):
 
     Attributes:
         dataset: Canonical id.
-        policy: Which policy.
+        policy: ``optimal``, or ``cql``: the mean policy over seeds of its best setting.
         c_diff: Differential concentrability.
         std: Standard deviation of D over the dataset's rows.
         maximum: Largest D.
@@ -49,6 +59,24 @@ class Divergence(BaseModel):
         return np.array([np.nan if each is None else each for each in self.divergence])
 
 
+class OnDataset(BaseModel):
+    """More about CQL on one dataset at one α of Figure 2.
+
+    Attributes:
+        dataset: Canonical id.
+        alpha: α.
+        exact: Success of the exact tabular version.
+        patient: Success of the trained policies if episodes had ``PATIENCE`` steps; mean.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset: str
+    alpha: float
+    exact: float
+    patient: float
+
+
 class Findings(BaseModel):
     """The reproduction's results.
 
@@ -63,6 +91,7 @@ class Findings(BaseModel):
         fates: What becomes of the policies on the heteroskedastic dataset.
         occupancies: Share of the time in each state, by setting.
         divergences: Of the optimal policy, and of CQL's best, from each dataset.
+        on_datasets: More about CQL on Figure 2's datasets and the heteroskedastic one.
     """
 
     dataset: str
@@ -75,6 +104,7 @@ class Findings(BaseModel):
     fates: tuple[Fate, ...]
     occupancies: tuple[tuple[Setting, tuple[float, ...]], ...]
     divergences: tuple[Divergence, ...]
+    on_datasets: tuple[OnDataset, ...]
 
     def fate(self, setting: Setting) -> Fate:
         """Returns the fate of one setting's policies."""
@@ -122,11 +152,12 @@ def analyse(out: Path, arms: Sequence[sweep.Arm], seeds: Sequence[int]) -> Findi
     policies = {
         each.setting: each for arm in arms for each in trained_policies(arm, out, seeds, maze)
     }
-    divergences = []
+    divergences, on_datasets = [], []
     for each in (*others, dataset):
+        on_datasets += _on_dataset(each, policies)
         chosen = best(select(cells, dataset=each.id, method="cql"))
         trained = policies[chosen.setting].probabilities.mean(axis=0)
-        divergences += [_divergence(each), _divergence(each, "CQL", trained)]
+        divergences += [_divergence(each), _divergence(each, TRAINED, trained)]
     own = [each for each in policies.values() if each.setting.dataset == dataset.id]
     return Findings(
         dataset=dataset.id,
@@ -138,10 +169,40 @@ def analyse(out: Path, arms: Sequence[sweep.Arm], seeds: Sequence[int]) -> Findi
         exact=solve(dataset),
         fates=tuple(fate(each, maze, behaviour) for each in own),
         occupancies=tuple(
-            (each.setting, tuple(float(f"{share:.4g}") for share in each.occupancy)) for each in own
+            (each.setting, tuple(float(f"{share:.3g}") for share in each.occupancy)) for each in own
         ),
         divergences=tuple(divergences),
+        on_datasets=tuple(on_datasets),
     )
+
+
+def _on_dataset(
+    dataset: hetero_bench.Dataset, policies: Mapping[Setting, TrainedPolicies]
+) -> list[OnDataset]:
+    maze = Maze.of(dataset)
+    solution = tabular.cql(
+        maze.mdp,
+        tabular_behaviour(dataset).probabilities,
+        alpha=sweep.FIGURE_2_ALPHAS,
+        temperature=sweep.TEMPERATURE,
+        tolerance=TOLERANCE,
+    )
+    patient = dataclasses.replace(maze, horizon=PATIENCE)
+    found = []
+    for alpha, policy in zip(sweep.FIGURE_2_ALPHAS, solution.policy, strict=True):
+        setting = Setting(
+            method="cql", dataset=dataset.id, alpha=alpha, temperature=sweep.TEMPERATURE
+        )
+        successes = patient.visitation(policies[setting].probabilities).successes
+        found.append(
+            OnDataset(
+                dataset=dataset.id,
+                alpha=alpha,
+                exact=maze.success(policy),
+                patient=float(successes.mean()),
+            )
+        )
+    return found
 
 
 def _divergence(

@@ -112,9 +112,11 @@ def mean_curve(cells: Sequence[Cell]) -> tuple[list[float], np.ndarray, np.ndarr
 
 
 def edge_intervals(cells: Sequence[Cell]) -> tuple[Interval, Interval]:
-    """Returns lower and upper edge of a series of cells, with bootstrap intervals."""
-    alphas, curve, resampled = mean_curve(cells)
-    observed, drawn = success_edges(alphas, curve), success_edges(alphas, resampled)
+    """Returns lower and upper edge of a series of cells, with bootstrap intervals.
+
+    Edges outside the values tried count as the outermost value tried.
+    """
+    observed, drawn = (_clipped_edges(cells, index) for index in (0, 1))
     return _interval(observed.lower, drawn.lower), _interval(observed.upper, drawn.upper)
 
 
@@ -137,20 +139,27 @@ class Widths(NamedTuple):
 
 
 def compare_widths(first: Sequence[Cell], second: Sequence[Cell]) -> Widths:
-    """Compares the widths of two series of cells, resampling the same seeds in both."""
+    """Compares the widths of two series of cells, resampling the same seeds in both.
+
+    Edges outside the values tried count as the outermost value tried; so the series should have
+    equally many of them, at equal distances. A series that nowhere succeeds has width 1.
+    """
     values = []
     for index in (0, 1):  # as observed, resampled
-        edges = []
-        for cells in (first, second):
-            alphas, *curves = mean_curve(cells)
-            edges.append(success_edges(alphas, curves[index]))
-        a, b = edges
+        a, b = (_clipped_edges(cells, index) for cells in (first, second))
         widths = a.upper / a.lower, b.upper / b.lower
         values.append((*widths, widths[0] / widths[1], a.upper / b.upper, a.lower / b.lower))
     return Widths(*map(_interval, *values))
 
 
+def _clipped_edges(cells: Sequence[Cell], index: int) -> Edges:
+    alphas, *curves = mean_curve(cells)
+    edges = success_edges(alphas, curves[index])
+    middle = float(np.sqrt(alphas[0] * alphas[-1]))
+    finite = (np.where(np.isnan(edge), middle, edge) for edge in edges)
+    return Edges(*(np.clip(edge, alphas[0], alphas[-1]) for edge in finite))
+
+
 def _interval(observed: np.ndarray, drawn: np.ndarray) -> Interval:
-    """The bounds are NaN if some resample has no edge, or none inside the grid."""
     low, high = percentiles(drawn)
     return Interval(float(observed[0]), float(low), float(high))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from baselines.reproduce.reds_gridworld.sweep import Arm
+from baselines.reproduce.reds_gridworld import sweep
 from hetero_bench.bootstrap import Interval, percentiles, resampled_weights
 from hetero_bench.runs import Run, read_runs
 from hetero_bench.scoring import Scores
@@ -121,14 +121,19 @@ def mean_interval(values: np.ndarray) -> Interval:
 
 
 def difference(first: Cell, second: Cell) -> Interval:
-    """Returns the first cell's mean success minus the second's, seed by seed.
+    """Returns the first cell's mean success minus the second's."""
+    return mean_interval(paired_differences(first, second))
+
+
+def paired_differences(first: Cell, second: Cell) -> np.ndarray:
+    """Returns (seeds,) the first cell's success minus the second's, seed by seed.
 
     Raises:
         ValueError: If the cells have different seeds.
     """
     if first.seeds != second.seeds:
         raise ValueError(f"seeds {first.seeds} and {second.seeds} differ; expected the same")
-    return mean_interval(np.array(first.rates) - np.array(second.rates))
+    return np.array(first.rates) - np.array(second.rates)
 
 
 def seed_weights(seeds: int) -> np.ndarray:
@@ -142,7 +147,7 @@ def seed_weights(seeds: int) -> np.ndarray:
     )
 
 
-def read_cells(out: Path, arms: Sequence[Arm]) -> list[Cell]:
+def read_cells(out: Path, arms: Sequence[sweep.Arm]) -> list[Cell]:
     """Reads the run records of a sweep.
 
     Args:
@@ -197,16 +202,20 @@ def select(cells: Iterable[Cell], **fields: Any) -> list[Cell]:
 
 
 def best(cells: Iterable[Cell]) -> Cell:
-    """Returns the cell with the highest mean success; of equal ones the most conservative.
+    """Returns the cell with the highest mean success.
 
-    That is the largest α, then for ReDS the largest τ, then the highest T.
+    Of equal ones it is the one with the largest α, the most conservative; then the one nearest to
+    the sweep's default in the rest.
     """
-    return max(
-        cells,
-        key=lambda cell: (
-            round(cell.success.estimate, 9),
-            cell.setting.alpha or 0.0,
-            cell.setting.tau or 0.0,
-            cell.setting.temperature or 0.0,
-        ),
-    )
+
+    def rank(cell: Cell) -> tuple[float, ...]:
+        setting = cell.setting
+        usual = (
+            setting.rho_term in (None, "mean"),
+            setting.reward_scale == 1.0,
+            setting.temperature == sweep.TEMPERATURE,
+            setting.tau in (None, sweep.TAU),
+        )
+        return round(cell.success.estimate, 9), setting.alpha or 0.0, sum(usual)
+
+    return max(cells, key=rank)

@@ -62,6 +62,12 @@ class Series:
         )
 
 
+def condition(each: Series) -> str:
+    """Names what a pair of series has in common."""
+    scaled = f", rewards × {each.reward_scale:g}" if each.reward_scale != 1.0 else ""
+    return f"T = {each.temperature:g}{scaled}"
+
+
 CQL = Series("cql")
 REDS = Series("reds", tau=TAU, rho_term="mean")
 PAIRS = (

@@ -27,10 +27,14 @@ TAU = 0.1
 """τ where it is not what is swept."""
 CQL_ALPHAS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.1, 1.0, 10.0)
 REDS_ALPHAS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.1)
+SCALED_LOW_ALPHAS = (0.000125, 0.00025, 0.0005)
+"""With scaled rewards success lasts to smaller α, so smaller ones are tried, too."""
 FIGURE_2_ALPHAS = (0.001, 0.004, 0.016)
 TAUS = (0.03, 0.1, 0.3)
 DATA_TAUS = (0.03, 0.1)
 AWR_TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+PAPER_ALPHAS = PAPER_TEMPERATURES = (0.1, 1.0, 10.0)
+"""What the paper's Figures 6 and 7 show of CQL and AWR."""
 REWARD_SCALE = 10.0
 
 
@@ -123,6 +127,15 @@ def arms() -> list[Arm]:
             tuple(reds_config(a, tau, rho_term="data") for a, tau in grid if tau in DATA_TAUS),
         ),
     ]
+    scaled_low = [
+        Arm(
+            f"{method}-scaled-low",
+            method,
+            6_000,
+            tuple(config(a, scale=REWARD_SCALE) for a in SCALED_LOW_ALPHAS),
+        )
+        for method, config in (("reds", reds_config), ("cql", cql_config))
+    ]
     figure_2 = [
         Arm(f"figure-2-{name}", "cql", 6_000, tuple(map(cql_config, FIGURE_2_ALPHAS)), name)
         for name in FIGURE_2_DATASETS
@@ -131,4 +144,4 @@ def arms() -> list[Arm]:
         Arm("awr", "awr", 3_000, tuple(awr.Config(temperature=t) for t in AWR_TEMPERATURES)),
         Arm("bc", "bc", 2_000, (bc.Config(),)),
     ]
-    return reds_arms + cql_arms + figure_2 + others
+    return reds_arms + cql_arms + scaled_low + figure_2 + others

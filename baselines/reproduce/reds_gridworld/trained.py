@@ -35,22 +35,22 @@ class TrainedPolicies:
 
 
 class Fate(BaseModel):
-    """What becomes of one setting's policies, exactly; means over seeds.
+    """What becomes of one setting's policies, exactly.
 
     Attributes:
         setting: Their hyperparameters.
-        ends: Share of episodes that end in each part of the maze, the goal last.
-        off_data: Probability that an action taken in a hallway is not the data's, there
-            deterministic, action.
-        hits_wall: Probability that an action taken in a hallway leads into a wall.
+        ends: Share of episodes that end in each part of the maze, the goal last; mean over seeds.
+        off_data: Probability, mean over the hallways' cells, of an action other than the data's,
+            which is deterministic there; per seed.
+        hits_wall: Probability, mean over the hallways' cells, of moving into a wall; per seed.
     """
 
     model_config = ConfigDict(frozen=True)
 
     setting: Setting
     ends: dict[str, float]
-    off_data: float
-    hits_wall: float
+    off_data: tuple[float, ...]
+    hits_wall: tuple[float, ...]
 
 
 def maze_parts(layout: GridworldLayout) -> dict[str, np.ndarray]:
@@ -110,24 +110,28 @@ def fate(policies: TrainedPolicies, maze: Maze, behaviour: np.ndarray) -> Fate:
         maze: The maze.
         behaviour: (S, A) the data's behaviour policy.
     """
-    layout = maze.model.layout
+    layout, tables = maze.model.layout, policies.probabilities
     hallways = layout.exit_actions == HALLWAY
     hallways[layout.goal] = False
-    stays = layout.next_states == np.arange(layout.num_states)[:, None]
-    stays[:, 0] = False  # the no-op hits nothing
-    ends, off_data, hits_wall = [], [], []
-    for table in policies.probabilities:
-        visits = maze.mdp.expected_visits(table, horizon=maze.horizon)
-        later = maze.mdp.expected_visits(table, horizon=maze.horizon + 1)
-        ends.append(later - visits)  # where the episode is after its last step
-        weights = visits[hallways] / max(visits[hallways].sum(), np.finfo(float).tiny)
-        off_data.append(weights @ (table * (1.0 - behaviour)).sum(axis=1)[hallways])
-        hits_wall.append(weights @ (table * stays).sum(axis=1)[hallways])
-    final = np.mean(ends, axis=0)
+    blocked = layout.next_states == np.arange(layout.num_states)[:, None]
+    blocked[:, 0] = False  # the no-op hits nothing
+    final = np.mean([_final_states(maze, table) for table in tables], axis=0)
     shares = {name: float(final[mask].sum()) for name, mask in maze_parts(layout).items()}
     return Fate(
         setting=policies.setting,
         ends={**shares, "goal": 1.0 - sum(shares.values())},
-        off_data=float(np.mean(off_data)),
-        hits_wall=float(np.mean(hits_wall)),
+        off_data=_rounded((tables * (1.0 - behaviour)).sum(axis=-1)[:, hallways].mean(axis=1)),
+        hits_wall=_rounded((tables * blocked).sum(axis=-1)[:, hallways].mean(axis=1)),
     )
+
+
+def _final_states(maze: Maze, policy: np.ndarray) -> np.ndarray:
+    """Returns (S,) probability of being in each state after the last step, the goal left out."""
+    until, and_after = (
+        maze.mdp.expected_visits(policy, horizon=maze.horizon + more) for more in (0, 1)
+    )
+    return and_after - until
+
+
+def _rounded(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(f"{value:.4g}") for value in values)
