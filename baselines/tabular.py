@@ -24,6 +24,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
 from scipy.special import wrightomega
 
 from hetero_bench.tabular import TabularMDP
@@ -260,14 +261,14 @@ def _fitted_q_iteration(
     """
     supported = behaviour > 0.0
     S, A = behaviour.shape
-    successors = mdp.transitions.reshape(S * A, S).T
+    successors = csr_array(mdp.transitions.reshape(S * A, S))
     q = np.zeros((*temperature.shape[:-2], S, A))
     change = np.full(q.shape[:-2], np.inf)
     iteration = 0
     while iteration < max_iterations and change.max() > tolerance:
         values = (soft_policy(q, temperature, supported) * q).sum(-1)
-        next_values = np.where(mdp.terminal, 0.0, values) @ successors
-        backups = mdp.rewards + discount * next_values.reshape(q.shape)
+        next_values = successors @ np.where(mdp.terminal, 0.0, values).reshape(-1, S).T
+        backups = mdp.rewards + discount * next_values.T.reshape(q.shape)
         centres = backups + pushed_up(q - values[..., None])
         updated = minimiser(centres, pushed_down, behaviour, temperature, start=q)
         change = np.abs(updated - q).max(axis=(-2, -1), where=supported, initial=0.0)
