@@ -117,11 +117,11 @@ def solve(dataset: Dataset) -> Exact:
         )
     return Exact(
         curves=tuple(curves),
-        edges={tau: curve.edge for tau, curve in zip(EDGE_TAUS, over_tau, strict=True)},
-        behaviour=maze.success(behaviour),
+        edges={tau: _rounded(curve.edge) for tau, curve in zip(EDGE_TAUS, over_tau, strict=True)},
+        behaviour=_rounded(maze.success(behaviour)),
         awr={
             rounds: {
-                temperature: maze.success(policy)
+                temperature: _rounded(maze.success(policy))
                 for temperature, policy in zip(sweep.AWR_TEMPERATURES, policies, strict=True)
             }
             for rounds, policies in awr.items()
@@ -158,7 +158,7 @@ def fixed_points(
             given |= {"tau": tau, "rho_term": rho_term}
         solution = solver(maze.mdp, behaviour, **given)
         return {
-            alpha: (maze.success(policy), bool(change <= TOLERANCE))
+            alpha: (_rounded(maze.success(policy)), bool(change <= TOLERANCE))
             for alpha, policy, change in zip(values, solution.policy, solution.change, strict=True)
         }
 
@@ -177,3 +177,8 @@ def fixed_points(
         successes=tuple(found[alpha][0] for alpha in ordered),
         converged=tuple(found[alpha][1] for alpha in ordered),
     )
+
+
+def _rounded(value: float) -> float:
+    """Leaves out digits that differ between machines."""
+    return float(f"{value:.6g}")

@@ -116,10 +116,10 @@ def fate(policies: TrainedPolicies, maze: Maze, behaviour: np.ndarray) -> Fate:
     blocked = layout.next_states == np.arange(layout.num_states)[:, None]
     blocked[:, 0] = False  # the no-op hits nothing
     final = np.mean([_final_states(maze, table) for table in tables], axis=0)
-    shares = {name: float(final[mask].sum()) for name, mask in maze_parts(layout).items()}
+    shares = {name: round(float(final[mask].sum()), 6) for name, mask in maze_parts(layout).items()}
     return Fate(
         setting=policies.setting,
-        ends={**shares, "goal": 1.0 - sum(shares.values())},
+        ends={**shares, "goal": round(1.0 - sum(shares.values()), 6)},
         off_data=_rounded((tables * (1.0 - behaviour)).sum(axis=-1)[:, hallways].mean(axis=1)),
         hits_wall=_rounded((tables * blocked).sum(axis=-1)[:, hallways].mean(axis=1)),
     )
