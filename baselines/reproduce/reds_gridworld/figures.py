@@ -90,6 +90,7 @@ def success_curves(findings: Findings) -> Figure:
                 axes.set_xlim(*CURVE_RANGE)
                 axes.set_xticks([0.001, 0.01, 0.1], ["0.001", "0.01", "0.1"])
                 axes.set_ylim(-0.03, 1.05)
+                axes.tick_params(labelbottom=True)
                 axes.grid(color=RULE, linewidth=0.5)
                 clean_axes(axes)
         for axes, (_, cql) in zip(grid[0], pairs, strict=True):

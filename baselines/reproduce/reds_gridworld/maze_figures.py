@@ -10,7 +10,7 @@ import numpy as np
 import hetero_bench
 from baselines.gridworld import Maze
 from baselines.reproduce.reds_gridworld import series
-from baselines.reproduce.reds_gridworld.figures import STYLES
+from baselines.reproduce.reds_gridworld.figures import NAMES, STYLES
 from baselines.reproduce.reds_gridworld.findings import Divergence, Findings
 from baselines.reproduce.reds_gridworld.results import Cell, Setting
 from baselines.reproduce.reds_gridworld.verdicts import significant
@@ -28,7 +28,7 @@ GOAL_COLOUR = "#2ea043"
 def fates_plot(findings: Findings) -> Figure:
     """Draws in which part of the maze episodes end, as one bar per setting."""
     columns: dict[str, list[tuple[str, Cell]]] = {
-        each.title: [
+        f"{NAMES[each.method]}, {series.condition(each)}": [
             (f"{cell.setting.alpha:g}", cell)
             for cell in each.cells(findings.cells, findings.dataset)
         ]
