@@ -28,6 +28,8 @@ from hetero_bench.report import Figure, Section
 
 METHODS = ("reds", "cql", "awr", "bc")
 """Longest first, so that the workers end together."""
+VISITATION_WIDTH = 450
+"""Two pictures side by side on the report's page, CSS pixels."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def visitation_figure(title: str, maze: Maze, actors: Sequence[Actor]) -> Figure
         caption=f"{title}: {share}.",
         alt=f"Map of the maze coloured by how often {title}'s policies visit each cell. {share}.",
         image=to_png(visitation_map(maze.model.layout, followed.occupancy, title)),
+        width=VISITATION_WIDTH,
     )
 
 
