@@ -28,7 +28,7 @@ GOAL_COLOUR = "#2ea043"
 def fates_plot(findings: Findings) -> Figure:
     """Draws in which part of the maze episodes end, as one bar per setting."""
     columns: dict[str, list[tuple[str, Cell]]] = {
-        f"{NAMES[each.method]}, {series.condition(each)}": [
+        f"{NAMES[each.method]}, rewards × {each.reward_scale:g}": [
             (f"{cell.setting.alpha:g}", cell)
             for cell in each.cells(findings.cells, findings.dataset)
         ]
