@@ -123,6 +123,10 @@ def _origin_section(spec: DatasetSpec) -> str:
                 f"- {spec.subset.size:,} transitions of `{spec.subset.parent}`, whole "
                 "trajectories drawn without replacement; the last one is cut and marked truncated."
             )
+        elif source.kind == "bundled":
+            lines.append("- Comes with the package, in part: see `registry/data`.")
+        elif isinstance(source, D4RLSource) and source.path is None:
+            lines.append(f"- Published in D4RL's layout at {source.url}")
         elif isinstance(source, D4RLSource):
             lines.append(f"- Read from a file in D4RL's layout: `{source.path}`")
         elif isinstance(source, MinariSource):

@@ -118,7 +118,7 @@ def _manifest_specs(path: Path) -> dict[str, DatasetSpec]:
                 raise ManifestError(f"{path}: [datasets.{name}]: {error}") from error
         sources = tuple(
             source.model_copy(update={"path": str(path.parent / Path(source.path).expanduser())})
-            if isinstance(source, D4RLSource | MinariSource)
+            if isinstance(source, D4RLSource | MinariSource) and source.path is not None
             else source
             for source in spec.sources
         )

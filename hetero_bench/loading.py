@@ -57,7 +57,7 @@ def load(
         dataset_id: Canonical id (``gridworld-hetero-v0``) or bare name (``gridworld-hetero``).
         size: Draw this many transitions as whole trajectories; all of them by default.
         draw: Which official draw of a subset, 0 to 4; 0 by default. Draws are nested in size.
-        source: Ask this kind of source only (``build``, ``subset``, ...), and keep its data apart
+        source: Ask this kind of source only (``bundled``, ``build``, ``subset``, ...), and keep its data apart
             in the cache; by default those of the manifest in order.
         cache_dir: Cache folder; by default ``HETERO_BENCH_CACHE`` or the platform's own.
 
@@ -292,5 +292,5 @@ def _paths(spec: DatasetSpec) -> list[str]:
     return [
         str(Path(source.path).expanduser().resolve())
         for source in spec.sources
-        if isinstance(source, D4RLSource | MinariSource)
+        if isinstance(source, D4RLSource | MinariSource) and source.path is not None
     ]

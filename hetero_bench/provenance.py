@@ -24,7 +24,8 @@ class Provenance(BaseModel):
             rule from a parent of which that holds. ``rebuilt``: same recipe and seed, other bits
             (simulators differ between CPU classes). ``unpinned``: the registry pins no digest, as
             for a user's own data.
-        source: Which source answered: ``build``, ``subset``, ``d4rl``, ``minari``.
+        source: Which source answered: ``bundled``, ``build``, ``subset``, ``d4rl``,
+            ``minari``.
         digest: sha256 over the digests of all arrays.
         expected_digest: What the registry pins, if anything.
         recipe_digest: Identity of the recipe, its parameters and its environment, if built.

@@ -52,6 +52,12 @@ class EnvironmentSpec(_Table):
     max_episode_steps: PositiveInt
 
 
+class BundledSource(_Table):
+    """A file that comes with the package; draws that do not are left to the next source."""
+
+    kind: Literal["bundled"] = "bundled"
+
+
 class BuildSource(_Table):
     """Made by running the dataset's recipe."""
 
@@ -65,10 +71,17 @@ class SubsetSource(_Table):
 
 
 class D4RLSource(_Table):
-    """A local HDF5 file in D4RL's layout."""
+    """An HDF5 file in D4RL's layout: a local one, or where one is published."""
 
     kind: Literal["d4rl"] = "d4rl"
-    path: str
+    path: str | None = None
+    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> D4RLSource:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("source 'd4rl' needs a path or a url, and not both")
+        return self
 
 
 class MinariSource(_Table):
@@ -79,7 +92,8 @@ class MinariSource(_Table):
 
 
 Source = Annotated[
-    BuildSource | SubsetSource | D4RLSource | MinariSource, Field(discriminator="kind")
+    BundledSource | BuildSource | SubsetSource | D4RLSource | MinariSource,
+    Field(discriminator="kind"),
 ]
 
 

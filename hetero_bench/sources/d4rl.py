@@ -44,6 +44,8 @@ def simulated(spec: DatasetSpec) -> bool:
 
 def identity(spec: DatasetSpec, source: D4RLSource) -> str | None:
     """Returns the file's path, size and time stamp; None when it is gone."""
+    if source.path is None:
+        return source.url
     return files_identity(source.path, [Path(source.path).expanduser()])
 
 
@@ -52,8 +54,13 @@ def fetch(spec: DatasetSpec, source: D4RLSource, request: Request) -> Answer:
 
     Raises:
         FileNotFoundError: If it is gone.
-        SourceError: If it is not in D4RL's layout.
+        SourceError: If it is not in D4RL's layout, or has to be downloaded first.
     """
+    if source.path is None:
+        raise SourceError(
+            f"this release does not download {source.url}; download it and give its place to "
+            "hetero_bench.register(path)"
+        )
     return Answer(read(source.path))
 
 
