@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,19 +66,8 @@ class TanhMLP:
             about: JSON facts, kept in the file's metadata under ``about``. One entry, because the
                 order of several is not fixed.
         """
-        tensors = {
-            "normaliser.mean": self.mean,
-            "normaliser.std": self.std,
-            "log_std": self.log_std,
-        }
-        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            tensors[f"layers.{index}.weight"] = weight
-            tensors[f"layers.{index}.bias"] = bias
-        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        metadata = {"about": json.dumps(about or {}, sort_keys=True)}
-        data = safetensors.numpy.save(contiguous, metadata)
-        Path(path).write_bytes(data)
-        return hashlib.sha256(data).hexdigest()
+        extra = {"normaliser.mean": self.mean, "normaliser.std": self.std, "log_std": self.log_std}
+        return save_layers(path, self.weights, self.biases, extra, about)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], sha256: str | None = None) -> TanhMLP:
@@ -92,48 +82,95 @@ class TanhMLP:
             ValueError: If the file has another digest, is no safetensors file, or its tensors are
                 no such network.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"no policy weights at {path}; they come with the registry: reinstall hetero-bench "
-                "or restore the file"
-            )
-        data = path.read_bytes()
-        found = hashlib.sha256(data).hexdigest()
-        if sha256 is not None and found != sha256:
-            raise ValueError(
-                f"the policy weights {path} have sha256 {found}; expected {sha256}. The file is "
-                "damaged or of another version: reinstall hetero-bench or restore it"
-            )
-        try:
-            tensors = safetensors.numpy.load(data)
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path} is not a safetensors file: {error}") from error
-        return cls._from_tensors(tensors, path)
-
-    @classmethod
-    def _from_tensors(cls, tensors: dict[str, np.ndarray], path: Path) -> TanhMLP:
-        depth = sum(name.startswith("layers.") for name in tensors) // 2
-        names = [f"layers.{i}.{part}" for i in range(depth) for part in ("weight", "bias")]
-        expected = sorted([*names, "normaliser.mean", "normaliser.std", "log_std"])
-        if depth == 0 or sorted(tensors) != expected:
-            raise ValueError(f"{path} holds {sorted(tensors)}; expected {expected}")
-        policy = cls(
-            weights=tuple(tensors[f"layers.{i}.weight"] for i in range(depth)),
-            biases=tuple(tensors[f"layers.{i}.bias"] for i in range(depth)),
-            mean=tensors["normaliser.mean"],
-            std=tensors["normaliser.std"],
-            log_std=tensors["log_std"],
-        )
-        sizes = [len(policy.mean), *(len(bias) for bias in policy.biases)]
-        shapes = [weight.shape for weight in policy.weights]
+        names = ("normaliser.mean", "normaliser.std", "log_std")
+        weights, biases, extra = load_layers(Path(path), sha256, names)
+        policy = cls(weights, biases, *(extra[name] for name in names))
         if (
-            shapes != list(zip(sizes[1:], sizes[:-1], strict=True))
+            policy.mean.shape != weights[0].shape[1:]
             or policy.std.shape != policy.mean.shape
             or policy.log_std.shape != policy.biases[-1].shape
         ):
-            raise ValueError(f"{path} holds layers of shapes {shapes} that do not fit together")
-        for name, tensor in tensors.items():
-            if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
-                raise ValueError(f"{path}: {name} is not finite float32")
+            raise ValueError(f"{path} holds a normaliser or log_std that does not fit its layers")
         return policy
+
+
+def save_layers(
+    path: str | os.PathLike[str],
+    weights: Sequence[np.ndarray],
+    biases: Sequence[np.ndarray],
+    extra: Mapping[str, np.ndarray],
+    about: dict[str, Any] | None = None,
+) -> str:
+    """Writes a network's layers as safetensors; equal content gives equal bytes.
+
+    Args:
+        path: The file.
+        weights: One (out, in) matrix per layer.
+        biases: One (out,) vector per layer.
+        extra: Further tensors by name.
+        about: JSON facts, kept in the file's metadata under ``about``. One entry, because the
+            order of several is not fixed.
+
+    Returns:
+        The file's sha256.
+    """
+    tensors = dict(extra)
+    for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        tensors[f"layers.{index}.weight"] = weight
+        tensors[f"layers.{index}.bias"] = bias
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    metadata = {"about": json.dumps(about or {}, sort_keys=True)}
+    data = safetensors.numpy.save(contiguous, metadata)
+    Path(path).write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def load_layers(
+    path: Path, sha256: str | None, extra: Sequence[str]
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...], dict[str, np.ndarray]]:
+    """Reads what ``save_layers`` wrote.
+
+    Args:
+        path: The file.
+        sha256: Hex digest that the file must have, None to take it as it is.
+        extra: Names of the further tensors it must have.
+
+    Returns:
+        The layers' weights, their biases, and the further tensors.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file has another digest, is no safetensors file, or its tensors are no
+            layers of finite float32 that fit together.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no policy weights at {path}; they come with the registry: reinstall hetero-bench "
+            "or restore the file"
+        )
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise ValueError(
+            f"the policy weights {path} have sha256 {found}; expected {sha256}. The file is "
+            "damaged or of another version: reinstall hetero-bench or restore it"
+        )
+    try:
+        tensors = safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+    depth = sum(name.startswith("layers.") for name in tensors) // 2
+    names = [f"layers.{i}.{part}" for i in range(depth) for part in ("weight", "bias")]
+    expected = sorted([*names, *extra])
+    if depth == 0 or sorted(tensors) != expected:
+        raise ValueError(f"{path} holds {sorted(tensors)}; expected {expected}")
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+            raise ValueError(f"{path}: {name} is not finite float32")
+    weights = tuple(tensors[f"layers.{i}.weight"] for i in range(depth))
+    biases = tuple(tensors[f"layers.{i}.bias"] for i in range(depth))
+    shapes = [weight.shape for weight in weights]
+    sizes = [shapes[0][-1], *(len(bias) for bias in biases)]
+    if shapes != list(zip(sizes[1:], sizes[:-1], strict=True)):
+        raise ValueError(f"{path} holds layers of shapes {shapes} that do not fit together")
+    return weights, biases, {name: tensors[name] for name in extra}

@@ -1,0 +1,106 @@
+"""What a training of SAC left: its checkpoints' returns and policies, and its replay buffer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hetero_bench.arrays import EpisodeArrays
+from hetero_bench.recipes.locomotion_tasks import TaskName
+from hetero_bench.recipes.replay import ROW_ARRAYS
+from hetero_bench.recipes.training_checkpoints import intact_checkpoints, read_rows, read_state
+
+POLICY_FILE = "policy.safetensors"
+"""A checkpoint's policy, a ``SquashedGaussianMLP``."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The transitions of a training, in the order they were collected.
+
+    Attributes:
+        arrays: The episodes. The last row is truncated if the episode was still running; so is
+            the last row of an episode that a resumed training could not go on with.
+        initial_positions: (E, nq) float64 joint positions that each episode started from.
+        initial_velocities: (E, nv) float64 joint velocities, likewise.
+    """
+
+    arrays: EpisodeArrays
+    initial_positions: np.ndarray
+    initial_velocities: np.ndarray
+
+
+class LocomotionRun:
+    """A training's folder.
+
+    Args:
+        folder: Output folder of ``train_locomotion``.
+
+    Raises:
+        ValueError: If it holds no intact checkpoint.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folders = intact_checkpoints(folder)
+        if not self._folders:
+            raise ValueError(
+                f"{folder} holds no intact checkpoint of train_locomotion: give its --out folder"
+            )
+        self._states = [read_state(checkpoint) for checkpoint in self._folders]
+        self.folder = folder
+
+    @property
+    def env(self) -> TaskName:
+        """The task it was trained on."""
+        return self._states[-1]["settings"]["env"]
+
+    @property
+    def steps(self) -> list[int]:
+        """Environment steps at each checkpoint, ascending."""
+        return [state["steps"] for state in self._states]
+
+    def stochastic_returns(self) -> np.ndarray:
+        """Returns (checkpoints,) mean returns of the stochastic policies, as on the curve."""
+        return np.array(
+            [np.mean(state["evaluations"]["stochastic"]["returns"]) for state in self._states]
+        )
+
+    def medium_steps(self, expert_return: float) -> int:
+        """Returns the checkpoint whose return is nearest to a third of the expert's.
+
+        Args:
+            expert_return: Mean return of the final, stochastic policy.
+        """
+        distances = np.abs(self.stochastic_returns() - expert_return / 3)
+        return self.steps[int(distances.argmin())]
+
+    def policy_file(self, steps: int) -> Path:
+        """Returns the file of the policy after ``steps`` environment steps."""
+        return self._folders[self._index(steps)] / POLICY_FILE
+
+    def replay(self, steps: int) -> Replay:
+        """Reads the replay buffer as it was after ``steps`` environment steps.
+
+        Raises:
+            ValueError: If there is no such checkpoint.
+        """
+        folders = self._folders[: self._index(steps) + 1]
+        rows = {name: read_rows(folders, name) for name in ROW_ARRAYS}
+        last = np.flatnonzero(np.append(np.diff(rows["episode_ids"]) != 0, True))
+        rows["truncations"][last] |= ~rows["terminations"][last]
+        rows["final_observations"] = rows.pop("next_observations")[last]
+        arrays = EpisodeArrays.from_named(rows, {})
+        arrays.validate()
+        begun = slice(len(last))  # an episode may have begun without a row yet
+        return Replay(
+            arrays,
+            read_rows(folders, "initial_positions")[begun],
+            read_rows(folders, "initial_velocities")[begun],
+        )
+
+    def _index(self, steps: int) -> int:
+        if steps not in self.steps:
+            raise ValueError(f"{self.folder} has no checkpoint at {steps} steps, but {self.steps}")
+        return self.steps.index(steps)
