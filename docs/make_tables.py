@@ -1,4 +1,7 @@
-"""Renews the generated tables of README.md; `tests/test_docs.py` checks that they are current."""
+"""Renews the generated tables of README.md and docs/datasets.md.
+
+`tests/test_docs.py` checks that they are current.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,60 @@ from pathlib import Path
 
 import hetero_bench
 from baselines.engine.method import list_methods
+from hetero_bench.spec import DatasetSpec
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+FAMILIES = {
+    "antmaze": "an ant walks mazes, D4RL's physics; noise and bias that depend on the place",
+    "gridworld": "three rooms and narrow hallways, with an exact model",
+}
+"""What a family is about, in the order of the README."""
+
+
+def families_table() -> str:
+    """Returns the Markdown table of the families of datasets, with the names of the whole ones."""
+    lines = ["| family | datasets | sizes |", "| --- | --- | --- |"]
+    for family, about in FAMILIES.items():
+        whole = hetero_bench.list_datasets(family=family, reduced=False)
+        names = ", ".join(_in_braces([spec.name for spec in whole]))
+        counts = sorted({spec.transitions for spec in whole if spec.transitions})
+        reduced = {
+            spec.name.removeprefix(f"{spec.subset.parent}-")
+            for spec in hetero_bench.list_datasets(family=family, reduced=True)
+            if spec.subset
+        }
+        sizes = ", ".join(sorted(f"`-{size}`" for size in reduced))
+        least, most = f"{counts[0]:,}", f"{counts[-1]:,}"
+        span = least if least == most else f"{least} to {most}"
+        lines.append(f"| {family}: {about} | {names} | {span}; {sizes} |")
+    return "\n".join(lines)
+
+
+def _in_braces(names: list[str]) -> list[str]:
+    """Returns names in code marks, those that differ in a last number only as ``name0..4``."""
+    stems: dict[str, list[str]] = {}
+    for name in names:
+        stem = re.sub(r"-s\d$", "-s", name)
+        stems.setdefault(stem, []).append(name)
+    return [
+        f"`{group[0]}`" if len(group) == 1 else f"`{group[0]}`..`{group[-1][-1]}`"
+        for group in stems.values()
+    ]
 
 
 def datasets_table() -> str:
-    """Returns the Markdown table of the datasets that exist, subsets beside their parents."""
-    reduced = {
-        spec.subset.parent: spec for spec in hetero_bench.list_datasets(reduced=True) if spec.subset
-    }
-    lines = ["| dataset | transitions | subset | what it is |", "| --- | ---: | --- | --- |"]
+    """Returns the Markdown table of all datasets, subsets beside their parents."""
+    reduced: dict[str, list[DatasetSpec]] = {}
+    for spec in hetero_bench.list_datasets(reduced=True):
+        if spec.subset:
+            reduced.setdefault(spec.subset.parent, []).append(spec)
+    lines = ["| dataset | transitions | subsets | what it is |", "| --- | ---: | --- | --- |"]
     for spec in hetero_bench.list_datasets(reduced=False):
-        subset = f"`{reduced[spec.name].name}`" if spec.name in reduced else ""
-        lines.append(f"| `{spec.name}` | {spec.transitions:,} | {subset} | {spec.summary} |")
+        subsets = ", ".join(
+            f"`-{each.name.rsplit('-', 1)[1]}`" for each in reduced.get(spec.name, [])
+        )
+        rows = f"{spec.transitions:,}" if spec.transitions else "not stated"
+        lines.append(f"| `{spec.name}` | {rows} | {subsets} | {spec.summary} |")
     return "\n".join(lines)
 
 
@@ -27,25 +71,31 @@ def methods_table() -> str:
     """Returns the Markdown table of the reference methods that exist."""
     lines = ["| method | name | actions | paper |", "| --- | --- | --- | --- |"]
     lines += [
-        f"| {method.title} | `{method.name}` | {', '.join(method.actions)} | {method.paper} |"
+        f"| {method.title} | `{method.name}` | {method.actions} | {method.paper} |"
         for method in list_methods()
     ]
     return "\n".join(lines)
 
 
-TABLES = {"datasets": datasets_table, "methods": methods_table}
+DOCUMENTS = {
+    ROOT / "README.md": {"families": families_table, "methods": methods_table},
+    ROOT / "docs" / "datasets.md": {"datasets": datasets_table},
+}
+"""Generated blocks by document."""
 
 
-def with_tables(text: str) -> str:
-    """Returns the text with every ``<!-- name:begin -->`` block renewed."""
-    for name, table in TABLES.items():
+def with_tables(path: Path) -> str:
+    """Returns a document's text with every ``<!-- name:begin -->`` block renewed."""
+    text = path.read_text(encoding="utf-8")
+    for name, table in DOCUMENTS[path].items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         if not pattern.search(text):
-            raise ValueError(f"README.md lacks the block {begin} ... {end}")
+            raise ValueError(f"{path.name} lacks the block {begin} ... {end}")
         text = pattern.sub(lambda _, b=begin, t=table, e=end: f"{b}\n{t()}\n{e}", text)
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for document in DOCUMENTS:
+        document.write_text(with_tables(document), encoding="utf-8")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hetero_bench.formatting import NONE, printable
+from hetero_bench.schedule_table import dataset_schedule, schedule_rows
 from hetero_bench.spec import ArraySpec, D4RLSource, DatasetSpec, MinariSource
 from hetero_bench.summaries import SUMMARY, statistics
 
@@ -30,6 +31,7 @@ def card(dataset: Dataset) -> str:
         _heading(dataset.spec, ", ".join(f"{name} {n}" for name, n in drawn if n is not None)),
         _size_section(dataset.spec, facts),
         _origin_section(dataset.spec),
+        _schedule_section(dataset.spec),
         _provenance_section(dataset.provenance),
         _notes_section("Notes", facts["notes"]),
         _notes_section("Notes on the dataset it was drawn from", facts["parent_notes"]),
@@ -54,6 +56,7 @@ def manifest_card(spec: DatasetSpec) -> str:
         _heading(spec),
         _size_section(spec, {"transitions": spec.transitions, "episodes": spec.episodes}),
         _origin_section(spec),
+        _schedule_section(spec),
         _environment_section(spec),
         _reference_section(spec),
         _licence_section(spec),
@@ -96,8 +99,11 @@ def _size_section(spec: DatasetSpec, facts: dict[str, Any]) -> str:
     rows += [("Observations", _array(spec.observation)), ("Actions", _array(spec.action))]
     rows.append(("Rewards", spec.rewards.semantics))
     if (spec.rewards.scale, spec.rewards.shift) != (1.0, 0.0):
-        transform = f"{spec.rewards.scale:g} · reward + {spec.rewards.shift:g}"
-        rows.append(("Conventional transform", transform))
+        scale, shift = spec.rewards.scale, spec.rewards.shift
+        scaled = "reward" if scale == 1 else f"{scale:g} · reward"
+        rows.append(
+            ("Conventional transform", f"{scaled} {'-' if shift < 0 else '+'} {abs(shift):g}")
+        )
     return _table(("", ""), rows)
 
 
@@ -138,6 +144,15 @@ def _parameters(parameters: dict[str, Any]) -> str:
     """Returns a table, with an empty line before it; nothing where there are none."""
     rows = [(f"`{name}`", f"`{json.dumps(value)}`") for name, value in parameters.items()]
     return "\n" + _table(("Parameter", "Value"), rows) if rows else ""
+
+
+def _schedule_section(spec: DatasetSpec) -> str:
+    """Draws the action noise over x that a dataset was collected with, where there is any."""
+    schedule = dataset_schedule(spec)
+    if schedule is None:
+        return ""
+    header = ("x, metres", "noise (standard deviation)", "bias")
+    return "## Action noise by place\n\n" + _table(header, schedule_rows(schedule))
 
 
 def _provenance_section(provenance: Provenance) -> str:

@@ -82,7 +82,7 @@ def test_the_card_says_what_a_user_needs(arrays):
         "# toy-v0\n\nRandom numbers.",
         "| Transitions | 4 |",
         "| Rewards | +1 at \\| the goal |",
-        "1 · reward + -1",
+        "| Conventional transform | reward - 1 |",
         "`CartPole-v1`, at most 500 steps, 100 evaluation episodes",
         "| `sutton_barto_reward` | `true` |",
         "| Return of an episode | 3.5 | 2.5 | 1 | 2.25 | 3.5 | 4.75 | 6 |",

@@ -97,15 +97,11 @@ def build(
         mean and Gaussian noise, clipped to ±1.
 
     Raises:
-        ManifestError: If a parameter is unknown or out of range.
-        ValueError: If the schedule does not cover the maze, the maze does not allow the mode, or
-            the controller's weights have another digest.
+        ManifestError: As :func:`check` does.
+        ValueError: If the controller's weights have another digest.
         FileNotFoundError: If the weights are missing.
     """
-    settings = _parse(parameters)
-    layout = environment_layout(environment)
-    schedule_of(settings, layout)
-    collection_task(layout, settings.mode)
+    settings, layout = check(parameters, environment)
     AntMazeController.load(settings.policy_sha256)
     arguments = {
         "parameters": settings.model_dump(),
@@ -119,9 +115,38 @@ def build(
     return _join(shards)
 
 
+def check(
+    parameters: Mapping[str, Any], environment: _Environment
+) -> tuple[Parameters, AntMazeLayout]:
+    """Parses what :func:`build` is called with.
+
+    Raises:
+        ManifestError: If a parameter is unknown or out of range, the schedule does not cover the
+            maze, the maze does not allow the mode, or it is another environment.
+    """
+    try:
+        settings = Parameters.model_validate(parameters)
+    except pydantic.ValidationError as error:
+        raise ManifestError(f"recipe.parameters: {describe_validation_error(error)}") from error
+    try:
+        layout = environment_layout(environment)
+        schedule_of(settings, layout)
+        collection_task(layout, settings.mode)
+    except (ValueError, gymnasium.error.Error) as error:
+        raise ManifestError(f"recipe 'antmaze': {error}") from error
+    return settings, layout
+
+
 def environment_layout(environment: _Environment) -> AntMazeLayout:
-    """Returns the maze of an environment, from its registration and the manifest's arguments."""
-    return get_layout({**gymnasium.spec(environment.id).kwargs, **environment.kwargs}["maze"])
+    """Returns the maze of an environment, from its registration and the manifest's arguments.
+
+    Raises:
+        ValueError: If it is not an AntMaze.
+    """
+    kwargs = {**gymnasium.spec(environment.id).kwargs, **environment.kwargs}
+    if "AntMaze" not in environment.id or "maze" not in kwargs:
+        raise ValueError(f"{environment.id} is no hetero_bench/AntMaze environment")
+    return get_layout(kwargs["maze"])
 
 
 def schedule_of(settings: Parameters, layout: AntMazeLayout) -> NoiseSchedule:
@@ -134,6 +159,15 @@ def schedule_of(settings: Parameters, layout: AntMazeLayout) -> NoiseSchedule:
     covered = x.min() - CELL_SIZE / 2, x.max() + CELL_SIZE / 2
     schedule = NoiseSchedule.from_sections(settings.schedule, *covered)
     return schedule.scaled(settings.severity / 2, settings.base_noise)
+
+
+def noise_schedule(parameters: Mapping[str, Any], environment: _Environment) -> NoiseSchedule:
+    """Returns the noise schedule of a manifest's recipe table, severity included.
+
+    Raises:
+        ManifestError: As :func:`check` does.
+    """
+    return schedule_of(*check(parameters, environment))
 
 
 def collect_shard(arguments: Mapping[str, Any], shard: int) -> dict[str, np.ndarray]:
@@ -193,7 +227,7 @@ class _Collector:
         }
         flags = {
             name: np.zeros((size, steps), dtype=bool)
-            for name in ("terminations", "truncations", "arrivals", "fallen")
+            for name in ("terminations", "truncations", "arrivals", "fallen", "cut")
         }
         finals: list[tuple[int, int, np.ndarray]] = []
         for index in range(size):
@@ -204,9 +238,11 @@ class _Collector:
             after = self.ants.step(rows["actions"][:, step])
             for name, values in self._judge(after).items():
                 flags[name][:, step] = values
-            if step == steps - 1:
-                flags["truncations"][:, step] |= ~flags["terminations"][:, step]
             ended = flags["terminations"][:, step] | flags["truncations"][:, step]
+            if step == steps - 1:
+                flags["cut"][:, step] = ~ended
+                flags["truncations"][:, step] |= ~ended
+                ended[:] = True
             for index in np.flatnonzero(ended):
                 finals.append((int(index), step, after[index].astype(np.float32)))
                 self._start_episode(int(index))
@@ -265,14 +301,20 @@ def _join(shards: list[dict[str, np.ndarray]]) -> EpisodeArrays:
     ends = joined["terminations"] | joined["truncations"]
     final_observations = joined["final_observations"]
     episode_ids = np.concatenate([[0], np.cumsum(ends)[:-1]]).astype(np.int32)
+    succeeded, cut = joined["terminations"][ends], joined["cut"][ends]
     arrived = np.zeros(len(final_observations), dtype=bool)
     arrived[episode_ids[joined["arrivals"]]] = True
-    lengths = np.bincount(episode_ids)
+    arrived &= ~succeeded
+    cut &= ~arrived
+    percent = 100 * (succeeded | arrived).sum() / max(1, (~cut).sum())
     notes = {
-        "episodes_that_arrived_where_sent": int(arrived.sum()),
-        "episodes_that_reached_the_evaluated_goal": int(joined["terminations"].sum()),
+        "episodes_that_reached_the_evaluated_goal": int(succeeded.sum()),
+        "other_episodes_that_arrived_where_sent": int(arrived.sum()),
+        "episodes_out_of_time": int((~succeeded & ~arrived & ~cut).sum()),
+        "episodes_cut_when_the_collection_ended": int(cut.sum()),
+        "percent_that_got_there_of_those_not_cut": round(float(percent), 1),
         "episodes_that_ended_fallen": int(joined["fallen"][ends].sum()),
-        "mean_episode_steps": round(float(lengths.mean()), 1),
+        "mean_episode_steps": round(len(ends) / len(final_observations), 1),
         "share_of_clipped_actions": round(float((np.abs(joined["actions"]) == 1).mean()), 4),
     }
     extras = ("controller_means", "noise_stds", "noise_means", "waypoints")
@@ -287,12 +329,3 @@ def _join(shards: list[dict[str, np.ndarray]]) -> EpisodeArrays:
         extras={name: joined[name] for name in extras},
         notes=notes,
     )
-
-
-def _parse(parameters: Mapping[str, Any]) -> Parameters:
-    try:
-        return Parameters.model_validate(parameters)
-    except pydantic.ValidationError as error:
-        raise ManifestError(
-            f"recipe 'antmaze', parameters: {describe_validation_error(error)}"
-        ) from error
