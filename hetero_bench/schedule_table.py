@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hetero_bench.errors import SourceError
 from hetero_bench.recipes.action_noise import NoiseSchedule
 from hetero_bench.registry import all_specs
 from hetero_bench.sources.build import recipe_module
@@ -28,7 +29,10 @@ def dataset_schedule(spec: DatasetSpec) -> NoiseSchedule | None:
     if spec.recipe is None or spec.environment is None:
         return None
     schedule: Callable[[Mapping[str, Any], Any], NoiseSchedule] | None
-    schedule = getattr(recipe_module(spec), "noise_schedule", None)
+    try:
+        schedule = getattr(recipe_module(spec), "noise_schedule", None)
+    except SourceError:  # a manifest may be read where its recipe is not
+        return None
     return None if schedule is None else schedule(spec.recipe.parameters, spec.environment)
 
 
