@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import sys
 import traceback
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,17 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 import hetero_bench
-from baselines.engine import (
-    Estimate,
-    Method,
-    estimate,
-    execute,
-    find_methods,
-    get_method,
-    list_methods,
-    make_plan,
-)
-from baselines.engine.members import product
+from baselines.arguments import parse_train
+from baselines.engine import Estimate, estimate, execute, find_methods, make_plan
 from baselines.engine.plan import Plan
 from baselines.reproduce import REPRODUCTIONS, get_reproduction
 from baselines.table import make_table
@@ -47,52 +35,8 @@ table      make the reference results of a dataset family
 reproduce  train, analyse and describe a published experiment: {", ".join(REPRODUCTIONS)}
 list       show the methods and their papers
 
-{PROGRAM} train --method NAME --help shows the options and NAME's hyperparameters."""
-
-
-@dataclass(frozen=True)
-class TrainArguments:
-    """Train datasets × swept values × seeds of one method as one population.
-
-    The same command again continues an interrupted run, with the result it would have had.
-    """
-
-    method: str
-    """Name of the method; `python -m baselines list` shows them."""
-    dataset: tuple[str, ...]
-    """Dataset ids, with equal observation shapes and action spaces."""
-    size: int | None = None
-    """Train on this many transitions of every dataset, drawn as whole trajectories."""
-    draw: int | None = None
-    """Which draw of a subset; 0 by default."""
-    register: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Manifest, HDF5 file or Minari folder of datasets of your own; may be given several times."""
-    seeds: tuple[int, ...] = (0,)
-    """Seeds; each is a member of the population."""
-    steps: int = 8_000
-    """Gradient steps. The default suits the gridworld."""
-    sweep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """FIELD=VALUE,VALUE,... of the config; several --sweep are combined in all ways."""
-    out: str = "runs"
-    """Folder for results."""
-    device: str = "cpu"
-    """cpu, or cuda."""
-    threads: int | None = None
-    """CPU threads; all by default."""
-    log_every: int = 500
-    """Steps between two points of the training curves."""
-    eval_every: int | None = None
-    """Steps between two evaluations; by default only the final policy is evaluated."""
-    evaluation_episodes: int | None = None
-    """Episodes per evaluation; the dataset's number by default."""
-    tensorboard: bool = False
-    """Write training curves for TensorBoard beside the run records, too."""
-    overwrite: bool = False
-    """Replace finished results."""
-    dry_run: bool = False
-    """Only say how many members there are, what memory they take and how long it will take."""
-    debug: bool = False
-    """Show where an error comes from."""
+{PROGRAM} train --method NAME --dataset ID --help shows the options, and NAME's
+hyperparameters with their defaults for the dataset."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +95,7 @@ def _list(arguments: Sequence[str]) -> int:
     table = Table("name", "method", "actions", "paper")
     methods, broken = find_methods()
     for method in methods:
-        table.add_row(method.name, method.title, ", ".join(method.actions), method.paper)
+        table.add_row(method.name, method.title, method.actions, method.paper)
     Console().print(table)
     for name, error in broken.items():
         print(f"baselines.{name} cannot be imported: {error!r}", file=sys.stderr)
@@ -180,21 +124,21 @@ def _reproduce(arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> int:
-    options, config = parse_train(arguments)
+    request = parse_train(arguments)
+    options = request.options
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    for path in options.register:
-        hetero_bench.register(path)
     plan = make_plan(
-        options.method,
+        request.method,
         [hetero_bench.load(each, size=options.size, draw=options.draw) for each in options.dataset],
         options.seeds,
-        product(config, parse_sweep(type(config), options.sweep)),
+        request.configs,
         steps=options.steps,
         device=options.device,
         log_every=options.log_every,
         eval_every=options.eval_every,
         evaluation_episodes=options.evaluation_episodes,
+        precision=options.precision,
     )
     if options.dry_run:
         _print_estimate(plan, estimate(plan))
@@ -203,69 +147,6 @@ def _train(arguments: Sequence[str]) -> int:
     _print_results(plan, runs)
     print(f"results are in {options.out}; hetero-bench grade {options.out} compares them")
     return 0
-
-
-def parse_train(arguments: Sequence[str]) -> tuple[Any, Any]:
-    """Parses the arguments of ``train``, whose ``--config`` depends on its ``--method``.
-
-    Returns:
-        The :class:`TrainArguments` and the method's config.
-
-    Raises:
-        ValueError: If the method is missing or unknown.
-        SystemExit: If an argument is wrong, after saying so, or help was asked for.
-    """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--method")
-    name = finder.parse_known_args(arguments)[0].method
-    if name is None:
-        if {"-h", "--help"} & set(arguments):
-            tyro.cli(TrainArguments, prog=f"{PROGRAM} train", args=["--help"])
-        names = ", ".join(method.name for method in list_methods())
-        raise ValueError(f"--method is missing; there are: {names}")
-    method: Method = get_method(name)
-    with_config = dataclasses.make_dataclass(
-        "WithConfig",
-        [("config", method.config, dataclasses.field(default_factory=method.config))],
-        bases=(TrainArguments,),
-        frozen=True,
-    )
-    with_config.__doc__ = TrainArguments.__doc__
-    options = tyro.cli(with_config, prog=f"{PROGRAM} train", args=list(arguments))
-    return options, options.config
-
-
-def parse_sweep(config: type, sweep: Sequence[str]) -> dict[str, list[Any]]:
-    """Parses ``FIELD=VALUE,VALUE,...`` with the types of a config's fields.
-
-    Words of one tuple value are separated by spaces: ``hidden_sizes=64 64,128 128``.
-
-    Raises:
-        ValueError: If an entry has another form or an unknown field.
-        SystemExit: If a value does not have its field's type, after saying so.
-    """
-    known = [field.name for field in dataclasses.fields(config)]
-    values: dict[str, list[Any]] = {}
-    for entry in sweep:
-        name, equals, text = entry.partition("=")
-        name = name.replace("-", "_")
-        if not equals or not text or name not in known:
-            raise ValueError(
-                f"--sweep {entry!r}: expected FIELD=VALUE,VALUE,... with a field among "
-                f"{', '.join(known)}"
-            )
-        values[name] = [_parse_value(config, name, word) for word in text.split(",")]
-    return values
-
-
-def _parse_value(config: type, name: str, word: str) -> Any:
-    parsed = tyro.cli(
-        config,
-        prog=f"{PROGRAM} train --sweep",
-        args=[f"--{name.replace('_', '-')}", *word.split()],
-        config=(tyro.conf.FlagConversionOff,),
-    )
-    return getattr(parsed, name)
 
 
 def _print_estimate(plan: Plan, cost: Estimate) -> None:

@@ -8,29 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from baselines.critics import td_targets
 from baselines.discrete import SoftmaxActor, boltzmann
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.optimiser import MemberAdam, track
 from baselines.engine.random import MemberRandom
 from baselines.networks import MLP
-
-
-def td_targets(
-    rewards: Tensor, terminations: Tensor, next_values: Tensor, discount: Tensor
-) -> Tensor:
-    """Returns ``r + γ V̄(s')``, and ``r`` where the episode terminated; truncation does not count.
-
-    Args:
-        rewards: (P, B) scaled rewards.
-        terminations: (P, B) bool.
-        next_values: (P, B) values of the true successors.
-        discount: (P,).
-
-    Returns:
-        (P, B).
-    """
-    return rewards + discount[:, None] * next_values.masked_fill(terminations, 0.0)
 
 
 def td_loss(values: Tensor, targets: Tensor) -> Tensor:

@@ -4,7 +4,7 @@
 
 trains what is missing into a work folder and writes ``registry/results/<method>/<dataset>.json``,
 one collection of runs per method and dataset with every episode's return. Every method runs with
-the defaults of its ``Config``; nothing is tuned per dataset or seed.
+the defaults that its file states; nothing is tuned per seed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hetero_bench
-from baselines.engine import Job, get_method, run_jobs
+from baselines.engine import Job, run_jobs
 from hetero_bench.registry import registry_folder
 from hetero_bench.runs import Run, RunCollection, write_run
 from hetero_bench.sources.subset import OFFICIAL_DRAWS
@@ -95,7 +95,6 @@ def make_table(
 
 def jobs_of(tier: Tier, method: str, family: str, work: Path) -> Iterator[Job]:
     """Yields the populations of one method: as many cells together as fit."""
-    config = get_method(method).config()
     cells = [
         (spec.name, draw)
         for spec in hetero_bench.list_datasets(family=family)
@@ -105,7 +104,7 @@ def jobs_of(tier: Tier, method: str, family: str, work: Path) -> Iterator[Job]:
     for start in range(0, len(cells), size):
         yield Job(
             method=method,
-            configs=(config,),
+            configs=None,
             datasets=tuple(cells[start : start + size]),
             seeds=tier.seeds,
             steps=tier.steps[method],

@@ -7,11 +7,11 @@ the true ones. Behavioural cloning is then the behaviour policy β itself, and t
     CQL    the fixed point of  Q ← B^π Q - α (π/β - 1)               ReDS paper, Eq. 41
     ReDS   the fixed point of  Q ← B^π Q - α (π + ρ - 2β) / (2β)      ReDS paper, Eq. 10
 
-with π(a|s) ∝ exp(Q(s,a)/T). Each iteration minimises the loss of :mod:`baselines.cql` or
-:mod:`baselines.reds` exactly, so π in the penalty is the minimiser's own policy and π in the backup
-that of the iteration before. An action that the data does not have (β = 0) gets Q = -∞ and π = 0:
-with tables all of them stay in the support, whatever their α. What differs from the trained methods
-is what function approximation and finite data do.
+with π(a|s) ∝ exp(Q(s,a)/T). Each iteration minimises the loss of :mod:`baselines.cql_discrete` or
+:mod:`baselines.reds_discrete` exactly, so π in the penalty is the minimiser's own policy and π in
+the backup that of the iteration before. An action that the data does not have (β = 0) gets Q = -∞
+and π = 0: with tables all of them stay in the support, whatever their α. What differs from the
+trained methods is what function approximation and finite data do.
 
 ``S`` states, ``A`` actions. Hyperparameters are numbers, or arrays that broadcast to a grid of
 shape ``P``; results then are (*P, S, A). All float64.

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import hetero_bench
-from baselines import awr
+from baselines import awr_discrete as awr
 from baselines.engine import Method, get_method
 from baselines.engine.members import Member
 from baselines.engine.trainer import Trainer

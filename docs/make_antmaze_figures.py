@@ -28,6 +28,8 @@ FOLDER = Path(__file__).parent / "antmaze"
 HETEROSKEDASTIC = [
     f"antmaze-{maze}-{kind}" for maze in ("medium", "large") for kind in ("noisy", "biased")
 ]
+START_RADIUS = 0.5
+"""Metres: a chain begins this close to the maze's start."""
 BIN_SIZE = 0.5
 """Metres: side of the squares within which a chain looks for rows to jump to."""
 NOISE, BIAS = "#2a78d6", "#eb6834"
@@ -87,18 +89,23 @@ def draw_chains() -> Figure:
         assert dataset.spec.environment is not None
         layout = environment_layout(dataset.spec.environment)
         arrays = dataset.arrays
-        starts = np.linalg.norm(arrays.observations[:, :2], axis=1) <= 0.5
+        starts = np.linalg.norm(arrays.observations[:, :2], axis=1) <= START_RADIUS
+        succeeded = np.zeros(arrays.num_episodes, dtype=bool)
+        succeeded[arrays.episode_ids[arrays.terminations]] = True
+        direct = succeeded[arrays.episode_ids]
+        whole = len(np.unique(arrays.episode_ids[starts & direct]))
+        print(f"{name}: {whole} trajectories go all the way")
+        starts &= ~direct  # a chain that is one trajectory shows nothing
         chain = shortest_chain(arrays, starts, np.asarray(arrays.terminations), bin_size=BIN_SIZE)
         assert chain is not None
         points = arrays.observations[chain.rows, :2]
         episodes = len(np.unique(arrays.episode_ids[chain.rows]))
         print(
-            f"{name}: {len(chain.rows)} rows of {episodes} trajectories, {chain.jumps.sum()} jumps "
+            f"  {len(chain.rows)} rows of {episodes} trajectories, {chain.jumps.sum()} jumps "
             f"no longer than the {chain.quantile:.0%} quantile ({chain.threshold:.2f}) of the "
             "distances to the nearest row of another trajectory"
         )
-        title = f"{name}: {chain.jumps.sum()} jumps within the {chain.quantile:.0%} quantile"
-        new_antmaze(layout, title, axes)
+        new_antmaze(layout, name, axes)
         axes.plot(*points.T, color=TRACK, linewidth=1.4)
         axes.scatter(*points[chain.jumps].T, color=JUMP, s=16, zorder=3, label="jump")
     return figure

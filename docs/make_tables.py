@@ -1,12 +1,14 @@
-"""Renews the generated tables of README.md and docs/datasets.md.
+"""Renews the generated tables of README.md and the pages in docs/.
 
 `tests/test_docs.py` checks that they are current.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import hetero_bench
 from baselines.engine.method import list_methods
@@ -77,9 +79,52 @@ def methods_table() -> str:
     return "\n".join(lines)
 
 
+def heteroskedasticity_table() -> str:
+    """Returns the Markdown table of what docs/measure_heteroskedasticity.py measured."""
+    lines = [
+        "| dataset | exact D: std | max | fitted D: std | 99.9% | max | fitted log(1 + D): std |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [f"| `{name}` | {_measures(found)} |" for name, found in _measured("datasets").items()]
+    return "\n".join(lines)
+
+
+def severity_table() -> str:
+    """Returns the Markdown table of the severity axis."""
+    lines = [
+        "| maze | severity | got there | exact D: std | max | fitted D: std | 99.9% | max | "
+        "fitted log(1 + D): std |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for maze, levels in _measured("severity").items():
+        for severity, found in levels.items():
+            there = found["notes"]["percent_that_got_there_of_those_not_cut"]
+            lines.append(f"| {maze} | {severity} | {there}% | {_measures(found)} |")
+    return "\n".join(lines)
+
+
+def _measures(found: dict[str, Any]) -> str:
+    exact, fitted = found["exact"], found["fitted"]
+    robust = fitted.get("log_one_plus_divergence", {}).get("std")
+    numbers = [exact["std"], exact["maximum"], fitted["std"]]
+    numbers += [fitted["quantiles"].get("0.999"), fitted["maximum"], robust]
+    return " | ".join(
+        "" if n is None else f"{n:,.0f}" if n >= 1000 else f"{n:.3g}" for n in numbers
+    )
+
+
+def _measured(part: str) -> dict[str, Any]:
+    text = (ROOT / "docs" / "heteroskedasticity" / "measurements.json").read_text(encoding="utf-8")
+    return json.loads(text)[part]
+
+
 DOCUMENTS = {
     ROOT / "README.md": {"families": families_table, "methods": methods_table},
     ROOT / "docs" / "datasets.md": {"datasets": datasets_table},
+    ROOT / "docs" / "heteroskedasticity.md": {
+        "heteroskedasticity": heteroskedasticity_table,
+        "severity": severity_table,
+    },
 }
 """Generated blocks by document."""
 

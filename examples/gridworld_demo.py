@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 import hetero_bench
-from baselines.engine import Actor, Job, get_method, run_jobs, trained_actors
+from baselines.engine import Actor, Job, run_jobs, trained_actors
 from baselines.gridworld import Maze
 from baselines.table import TIERS
 from hetero_bench.heteroskedasticity import tabular_behaviour
@@ -55,7 +55,7 @@ class Demo:
         jobs = [
             Job(
                 method=method,
-                configs=(get_method(method).config(),),
+                configs=None,
                 datasets=((dataset.id, dataset.draw),),
                 seeds=tuple(range(self.seeds)),
                 steps=steps[method],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from hetero_bench.formatting import NONE, printable
+from hetero_bench.card_heteroskedasticity import heteroskedasticity_section
+from hetero_bench.card_statistics import statistics_section
+from hetero_bench.markdown_tables import markdown_table
+from hetero_bench.registry import all_specs
 from hetero_bench.schedule_table import dataset_schedule, schedule_rows
 from hetero_bench.spec import ArraySpec, D4RLSource, DatasetSpec, MinariSource
-from hetero_bench.summaries import SUMMARY, statistics
+from hetero_bench.summaries import statistics
 
 if TYPE_CHECKING:
     from hetero_bench.dataset import Dataset
@@ -36,9 +39,11 @@ def card(dataset: Dataset) -> str:
         _notes_section("Notes", facts["notes"]),
         _notes_section("Notes on the dataset it was drawn from", facts["parent_notes"]),
         _environment_section(dataset.spec),
-        _statistics_section(facts),
-        _actions_section(facts["actions"]),
+        statistics_section(facts),
+        heteroskedasticity_section(dataset),
+        _measurements_section(dataset.spec),
         _reference_section(dataset.spec),
+        _differences_section(dataset.spec),
         _licence_section(dataset.spec),
     )
 
@@ -58,28 +63,15 @@ def manifest_card(spec: DatasetSpec) -> str:
         _origin_section(spec),
         _schedule_section(spec),
         _environment_section(spec),
+        _measurements_section(spec),
         _reference_section(spec),
+        _differences_section(spec),
         _licence_section(spec),
     )
 
 
 def _join(*sections: str) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    header = [*header]
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return NONE
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return printable(" ".join(text.replace("|", "\\|").split()))
 
 
 def _heading(spec: DatasetSpec, drawn: str = "") -> str:
@@ -104,7 +96,7 @@ def _size_section(spec: DatasetSpec, facts: dict[str, Any]) -> str:
         rows.append(
             ("Conventional transform", f"{scaled} {'-' if shift < 0 else '+'} {abs(shift):g}")
         )
-    return _table(("", ""), rows)
+    return markdown_table(("", ""), rows)
 
 
 def _array(spec: ArraySpec | None) -> str | None:
@@ -130,7 +122,8 @@ def _origin_section(spec: DatasetSpec) -> str:
                 "trajectories drawn without replacement; the last one is cut and marked truncated."
             )
         elif source.kind == "bundled":
-            lines.append("- Comes with the package, in part: see `registry/data`.")
+            reason = f" {source.reason}." if source.reason else ""
+            lines.append(f"- Comes with the package, in part: see `registry/data`.{reason}")
         elif isinstance(source, D4RLSource) and source.path is None:
             lines.append(f"- Published in D4RL's layout at {source.url}")
         elif isinstance(source, D4RLSource):
@@ -143,7 +136,7 @@ def _origin_section(spec: DatasetSpec) -> str:
 def _parameters(parameters: dict[str, Any]) -> str:
     """Returns a table, with an empty line before it; nothing where there are none."""
     rows = [(f"`{name}`", f"`{json.dumps(value)}`") for name, value in parameters.items()]
-    return "\n" + _table(("Parameter", "Value"), rows) if rows else ""
+    return "\n" + markdown_table(("Parameter", "Value"), rows) if rows else ""
 
 
 def _schedule_section(spec: DatasetSpec) -> str:
@@ -152,7 +145,7 @@ def _schedule_section(spec: DatasetSpec) -> str:
     if schedule is None:
         return ""
     header = ("x, metres", "noise (standard deviation)", "bias")
-    return "## Action noise by place\n\n" + _table(header, schedule_rows(schedule))
+    return "## Action noise by place\n\n" + markdown_table(header, schedule_rows(schedule))
 
 
 def _provenance_section(provenance: Provenance) -> str:
@@ -168,13 +161,13 @@ def _provenance_section(provenance: Provenance) -> str:
     if provenance.parent is not None:
         parent = f"{provenance.parent.status}, digest `{provenance.parent.digest}`"
         rows.append(("Parent", parent))
-    return "## Provenance\n\n" + _table(("", ""), rows)
+    return "## Provenance\n\n" + markdown_table(("", ""), rows)
 
 
 def _notes_section(title: str, notes: dict[str, Any]) -> str:
     if not notes:
         return ""
-    return f"## {title}\n\n" + _table(("", ""), _note_rows(notes))
+    return f"## {title}\n\n" + markdown_table(("", ""), _note_rows(notes))
 
 
 def _note_rows(notes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -199,42 +192,20 @@ def _environment_section(spec: DatasetSpec) -> str:
     return f"## Evaluation environment\n\n{text}\n{_parameters(environment.kwargs)}".rstrip()
 
 
-def _statistics_section(facts: dict[str, Any]) -> str:
-    labels = {
-        "returns": "Return of an episode",
-        "normalized_scores": "Normalised score, %",
-        "lengths": "Length of an episode",
-        "rewards": "Reward",
-        "behaviour_entropy": "Behaviour's entropy, nats",
-    }
-    header = ("", "mean", "std", "min", "25%", "median", "75%", "max")
-    rows = [
-        (label, *(float(facts[key][name]) for name in SUMMARY))
-        for key, label in labels.items()
-        if key in facts
-    ]
-    text = "## Statistics\n\n" + _table(header, rows)
-    if "behaviour_entropy" in facts:
-        entropy = facts["behaviour_entropy"]
-        text += (
-            f"\n\nThe behaviour policy is deterministic in {entropy['deterministic']:.1%} of the "
-            f"rows; a uniform one has an entropy of {entropy['uniform']:.4g} nats."
-        )
-    return text
+def _measurements_section(spec: DatasetSpec) -> str:
+    origin = _origin(spec)
+    title = "Measured" if origin is spec else f"Measured on {origin.id}"
+    return _notes_section(title, origin.measurements)
 
 
-def _actions_section(actions: dict[str, Any]) -> str:
-    if "counts" in actions:
-        rows = [
-            (str(action), count, f"{share:.2%}")
-            for action, (count, share) in enumerate(
-                zip(actions["counts"], actions["frequencies"], strict=True)
-            )
-        ]
-        return "### Actions\n\n" + _table(("Action", "Count", "Share"), rows)
-    columns = [actions[name] for name in ("mean", "std", "min", "max")]
-    rows = [(str(i), *values) for i, values in enumerate(zip(*columns, strict=True))]
-    return "### Actions\n\n" + _table(("Dimension", "mean", "std", "min", "max"), rows)
+def _differences_section(spec: DatasetSpec) -> str:
+    text = _origin(spec).differences
+    return f"## Differences from the dataset it rebuilds\n\n{text}" if text else ""
+
+
+def _origin(spec: DatasetSpec) -> DatasetSpec:
+    """Returns the dataset itself, or the one that a subset is drawn from."""
+    return spec if spec.subset is None else all_specs().get(spec.subset.parent, spec)
 
 
 def _reference_section(spec: DatasetSpec) -> str:
@@ -242,7 +213,7 @@ def _reference_section(spec: DatasetSpec) -> str:
         return ""
     reference = spec.reference
     rows = [("0: random", reference.random), ("100: expert", reference.expert)]
-    table = _table(("Score", "Undiscounted return"), rows)
+    table = markdown_table(("Score", "Undiscounted return"), rows)
     return f"## Reference scores\n\n{table}\n\nSource: {reference.source}"
 
 

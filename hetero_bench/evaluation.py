@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import gymnasium
 import numpy as np
 
+from hetero_bench.action_check import ActionCheck
 from hetero_bench.dataset import Dataset
-from hetero_bench.envs.batch import EnvironmentBatch, make_batch, require_environment
-from hetero_bench.errors import PolicyError
+from hetero_bench.ends import Ends
+from hetero_bench.envs.batch import EnvironmentBatch, Steps, make_batch, require_environment
+from hetero_bench.formatting import number
 from hetero_bench.policies import Policy, as_policy, takes_generator
 from hetero_bench.progress import ProgressCallback, progress_bar
 from hetero_bench.registry import get_spec
@@ -18,8 +19,6 @@ from hetero_bench.runs import EvaluationRecord
 from hetero_bench.spec import DatasetSpec
 
 DEFAULT_NUM_ENVS = 100
-BOUNDS_TOLERANCE = 1e-5
-"""Slack for a continuous action's bounds, as a share of their width; then it is clipped."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Evaluation:
         scores: (K,) float64 normalised scores in percent, None without reference returns.
         seed: Seed of the episodes.
         num_envs: Environments stepped together; a stochastic policy's draws depend on it.
+        ends: Where the episodes ended, None where the environment names no regions.
     """
 
     dataset_id: str
@@ -43,6 +43,7 @@ class Evaluation:
     scores: np.ndarray | None
     seed: int
     num_envs: int
+    ends: Ends | None = None
 
     @property
     def episodes(self) -> int:
@@ -81,7 +82,7 @@ class Evaluation:
     def __str__(self) -> str:
         parts = [f"{self.dataset_id}: return {self.mean_return:.3f} ± {self.returns.std():.3f}"]
         if self.score is not None:
-            parts.append(f"score {self.score:.1f}")
+            parts.append(f"score {number(self.score)}")
         if self.success_rate is not None:
             parts.append(f"success {self.success_rate:.0%}")
         return ", ".join(parts) + f" over {self.episodes} episodes (seed {self.seed})"
@@ -99,7 +100,9 @@ def evaluate(
 
     Episode ``k`` has its own seed, derived from (seed, k), and environment ``i`` of ``n`` runs
     episodes ``i, i + n, ...``: which episodes are run never depends on how long others are, and
-    a deterministic policy's results do not depend on ``num_envs``.
+    the results of a policy that computes each row by itself do not depend on ``num_envs``. A
+    network's matrix product may round a row differently among other rows, which a chaotic
+    simulator makes visible.
 
     Args:
         policy: Batched function, or a Stable-Baselines3 model; see :mod:`hetero_bench.policies`.
@@ -109,7 +112,7 @@ def evaluate(
         num_envs: Environments stepped together, 100 by default, at most ``episodes``.
 
     Returns:
-        Every episode's return, length, success and normalised score.
+        Every episode's return, length, success, normalised score and end.
 
     Raises:
         TypeError: If there is no dataset, or the policy is none.
@@ -129,19 +132,20 @@ def evaluate(
     batch = make_batch(environment, num_envs)
     try:
         with progress_bar(f"evaluating on {spec.id}") as progress:
-            returns, lengths, successes = _run_episodes(
-                as_policy(policy), batch, episodes, num_envs, seed, progress
-            )
+            log = _run_episodes(as_policy(policy), batch, episodes, num_envs, seed, progress)
     finally:
         batch.close()
     return Evaluation(
         dataset_id=spec.id,
-        returns=returns,
-        lengths=lengths,
-        successes=successes,
-        scores=None if spec.reference is None else spec.normalized_score(returns),
+        returns=log.returns,
+        lengths=log.lengths,
+        successes=log.successes,
+        scores=None if spec.reference is None else spec.normalized_score(log.returns),
         seed=seed,
         num_envs=num_envs,
+        ends=None
+        if batch.regions is None
+        else Ends(batch.regions, log.positions, log.timeouts, log.successes),
     )
 
 
@@ -165,6 +169,46 @@ def episode_seeds(seed: int, episodes: int) -> np.ndarray:
     return state.astype(np.int64)
 
 
+@dataclass(eq=False)
+class _Log:
+    """What is recorded of ``K`` episodes; see :class:`Evaluation` and :class:`Ends`."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    successes: np.ndarray | None
+    timeouts: np.ndarray
+    positions: np.ndarray
+
+    @classmethod
+    def empty(cls, episodes: int) -> _Log:
+        return cls(
+            returns=np.zeros(episodes),
+            lengths=np.zeros(episodes, dtype=np.int64),
+            successes=None,
+            timeouts=np.zeros(episodes, dtype=bool),
+            positions=np.full((episodes, 2), np.nan),
+        )
+
+    def add(self, step: Steps, active: np.ndarray, episodes: np.ndarray) -> None:
+        """Adds a step of the ``active`` (n,) environments, which are at ``episodes`` (n,)."""
+        playing = episodes[active]
+        self.returns[playing] += step.rewards[active]
+        self.lengths[playing] += 1
+        if step.successes is not None:
+            if self.successes is None:
+                self.successes = np.zeros(len(self.returns), dtype=bool)
+            self.successes[playing] |= step.successes[active]
+
+    def end(
+        self, step: Steps, done: np.ndarray, episodes: np.ndarray, batch: EnvironmentBatch
+    ) -> None:
+        """Notes how and where the episodes of the ``done`` (n,) environments ended."""
+        ended = episodes[done]
+        self.timeouts[ended] = ~step.terminations[done]
+        if batch.regions is not None:
+            self.positions[ended] = batch.positions(done)
+
+
 def _run_episodes(
     policy: Policy,
     batch: EnvironmentBatch,
@@ -172,8 +216,8 @@ def _run_episodes(
     num_envs: int,
     seed: int,
     progress: ProgressCallback,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Returns (K,) returns, lengths and successes of episodes split statically over the batch."""
+) -> _Log:
+    """Runs episodes, split statically over the batch."""
     seeds = episode_seeds(seed, episodes)
     arguments = (
         {"rng": np.random.default_rng(np.random.SeedSequence([seed, 1]))}
@@ -182,10 +226,8 @@ def _run_episodes(
     )
     begin_episodes = getattr(policy, "reset", None)
     check = ActionCheck(batch.action_space, num_envs)
+    log = _Log.empty(episodes)
 
-    returns = np.zeros(episodes)
-    lengths = np.zeros(episodes, dtype=np.int64)
-    successes: np.ndarray | None = None
     current = np.arange(num_envs)  # episode that each environment is at
     active = np.ones(num_envs, dtype=bool)
     observations = batch.reset(active, seeds[current])
@@ -193,18 +235,14 @@ def _run_episodes(
         begin_episodes(active)
     finished = 0
     while active.any():
-        actions = check(policy(observations, **arguments), active, current, lengths)
+        actions = check(policy(observations, **arguments), active, current, log.lengths)
         step = batch.step(actions, active)
         observations = step.observations
-        playing = current[active]
-        returns[playing] += step.rewards[active]
-        lengths[playing] += 1
-        if step.successes is not None:
-            successes = np.zeros(episodes, dtype=bool) if successes is None else successes
-            successes[playing] |= step.successes[active]
+        log.add(step, active, current)
         done = active & (step.terminations | step.truncations)
         if not done.any():
             continue
+        log.end(step, done, current, batch)
         finished += int(done.sum())
         progress(finished, episodes)
         active = active & ~(done & (current + num_envs >= episodes))
@@ -214,69 +252,4 @@ def _run_episodes(
             observations = batch.reset(again, seeds[current])
             if begin_episodes is not None:
                 begin_episodes(again)
-    return returns, lengths, successes
-
-
-class ActionCheck:
-    """Turns a policy's output into actions, or says what is wrong with it.
-
-    Args:
-        space: Action space of one environment, ``Discrete`` or ``Box``.
-        rows: Rows ``n`` that a policy's output must have.
-    """
-
-    def __init__(self, space: gymnasium.Space, rows: int) -> None:
-        if not isinstance(space, gymnasium.spaces.Discrete | gymnasium.spaces.Box):
-            raise ValueError(f"action space {space} is not supported; expected Discrete or Box")
-        self._space = space
-        self._shape = (rows, *(space.shape or ()))
-
-    def __call__(
-        self, actions: np.ndarray, active: np.ndarray, episodes: np.ndarray, steps: np.ndarray
-    ) -> np.ndarray:
-        """Returns the actions in the space's dtype.
-
-        Args:
-            actions: (n, *act) the policy's output.
-            active: (n,) bool, rows whose actions will be used.
-            episodes: (n,) episode of each row.
-            steps: (K,) step that each episode is at.
-
-        Raises:
-            PolicyError: If shape, dtype or a value is wrong.
-        """
-        actions = np.asarray(actions)
-        if actions.shape != self._shape:
-            raise PolicyError(
-                f"the policy returned actions of shape {actions.shape} for {self._shape[0]} "
-                f"observations; expected {self._shape}"
-            )
-        if isinstance(self._space, gymnasium.spaces.Discrete):
-            if actions.dtype.kind not in "iu":
-                raise PolicyError(
-                    f"the policy returned actions of dtype {actions.dtype}; expected integers for "
-                    f"{self._space}"
-                )
-            low, high = int(self._space.start), int(self._space.start + self._space.n - 1)
-            bad = (actions < low) | (actions > high)
-            usable = actions
-        else:
-            if actions.dtype.kind not in "fiu":
-                raise PolicyError(
-                    f"the policy returned actions of dtype {actions.dtype}; expected floats"
-                )
-            low, high = self._space.low, self._space.high
-            slack = BOUNDS_TOLERANCE * np.where(np.isfinite(high - low), high - low, 0.0)
-            bad = ~((actions >= low - slack) & (actions <= high + slack))
-            usable = np.clip(actions, low, high).astype(self._space.dtype)
-            bad = bad.reshape(len(bad), -1).any(axis=1)
-        bad &= active
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            episode = int(episodes[row])
-            raise PolicyError(
-                f"episode {episode}, step {int(steps[episode])}: action {actions[row]} is not "
-                f"finite or out of bounds; expected values in [{np.min(low)}, {np.max(high)}]. "
-                "Clip or squash the policy's output."
-            )
-        return usable
+    return log

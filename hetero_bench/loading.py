@@ -57,8 +57,8 @@ def load(
         dataset_id: Canonical id (``gridworld-hetero-v0``) or bare name (``gridworld-hetero``).
         size: Draw this many transitions as whole trajectories; all of them by default.
         draw: Which official draw of a subset, 0 to 4; 0 by default. Draws are nested in size.
-        source: Ask this kind of source only (``bundled``, ``build``, ``subset``, ...), and keep its data apart
-            in the cache; by default those of the manifest in order.
+        source: Ask this kind of source only (``bundled``, ``build``, ``subset``, ...), and keep its
+            data apart in the cache; by default those of the manifest in order.
         cache_dir: Cache folder; by default ``HETERO_BENCH_CACHE`` or the platform's own.
 
     Returns:
@@ -215,6 +215,7 @@ class Artefact:
                         draw=self.draw or 0,
                         load=functools.partial(load, cache_dir=root),
                         progress=progress,
+                        keep=entry.folder.with_name(f".parts-{entry.folder.name}"),
                     )
                     arrays, parent = module.fetch(self.spec, source, request)
                 arrays.validate()

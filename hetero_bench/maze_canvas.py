@@ -1,4 +1,4 @@
-"""What every picture of a gridworld maze is made of: walls, start, goal and a colour bar."""
+"""What pictures of mazes are made of, and of the gridworld in particular: walls, start, goal."""
 
 from __future__ import annotations
 
@@ -20,31 +20,43 @@ GOAL = "#000000"
 CELL_INCHES = 0.3
 
 
-def new_maze(layout: GridworldLayout, title: str, axes: Axes | None) -> tuple[Figure, Axes]:
-    """Returns a figure and axes with the walls drawn, in cell coordinates."""
+def canvas(title: str, axes: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """Returns empty axes without frame and ticks, and their figure.
+
+    Args:
+        title: Title above the axes.
+        axes: Where to draw; a new figure if ``None``.
+        size: Width and height of a new figure, inches.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
-    height, width = layout.shape
     if axes is None:
-        figure = Figure(
-            figsize=(width * CELL_INCHES + 1.1, height * CELL_INCHES + 0.5), layout="constrained"
-        )
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
     else:
         found = axes.get_figure(root=True)
         assert isinstance(found, Figure)
         figure = found
-    axes.imshow(
-        layout.to_grid(np.zeros(layout.num_states), fill=1.0), cmap=ListedColormap([EMPTY, WALL])
-    )
     axes.set_title(title, fontsize=11, loc="left")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
+    return figure, axes
+
+
+def new_maze(layout: GridworldLayout, title: str, axes: Axes | None) -> tuple[Figure, Axes]:
+    """Returns a figure and axes with the walls drawn, in cell coordinates."""
+    from matplotlib.colors import ListedColormap
+
+    height, width = layout.shape
+    size = (width * CELL_INCHES + 1.1, height * CELL_INCHES + 0.5)
+    figure, axes = canvas(title, axes, size)
+    axes.imshow(
+        layout.to_grid(np.zeros(layout.num_states), fill=1.0), cmap=ListedColormap([EMPTY, WALL])
+    )
     return figure, axes
 
 

@@ -17,6 +17,7 @@ from hetero_bench.maze_canvas import colour_bar, mark_start_and_goal, new_maze
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 INK = "#1f2328"
 LOG_DECADES = 4
 VISITS = "YlGnBu"
+DIVERGENCE = "YlOrRd"
 SMALL_CELL_INCHES = 0.125
 # Sizes in cells: the longest arrow, a shaft's half width, a head's length and half width.
 _ARROW_LENGTH, _SHAFT, _HEAD = 0.46, 0.03, (0.18, 0.13)
@@ -131,8 +133,6 @@ def divergence_map(
     Raises:
         ValueError: If ``divergence`` has the wrong shape.
     """
-    from matplotlib.colors import SymLogNorm
-
     divergence = np.asarray(divergence, dtype=np.float64)
     if divergence.shape != (layout.num_states,):
         raise ValueError(
@@ -140,14 +140,28 @@ def divergence_map(
         )
     top = max(float(np.nanmax(divergence)) if maximum is None else maximum, 1.0)
     figure, axes = new_maze(layout, title, axes)
-    norm = SymLogNorm(linthresh=1.0, vmin=0.0, vmax=top)
-    image = axes.imshow(layout.to_grid(divergence), cmap="YlOrRd", norm=norm)
-    bar = colour_bar(figure, axes, image, "D(π, β)(s)")
+    image = axes.imshow(layout.to_grid(divergence), cmap=DIVERGENCE, norm=divergence_norm(top))
+    divergence_bar(figure, axes, image, "D(π, β)(s)")
+    mark_start_and_goal(axes, layout)
+    return figure
+
+
+def divergence_norm(top: float) -> Normalize:
+    """Returns a colour scale for D up to ``top`` >= 1, linear up to 1 and logarithmic above."""
+    from matplotlib.colors import SymLogNorm
+
+    return SymLogNorm(linthresh=1.0, vmin=0.0, vmax=top)
+
+
+def divergence_bar(
+    figure: Figure, axes: Axes | list[Axes], image: ScalarMappable, label: str
+) -> None:
+    """Adds a colour bar for :func:`divergence_norm`, with ticks at 0 and the powers of ten."""
+    bar = colour_bar(figure, axes, image, label)
+    top = bar.get_ylim()[1]
     ticks = [0.0, *(10.0**k for k in range(math.floor(math.log10(top)) + 1))]
     bar.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     bar.minorticks_off()
-    mark_start_and_goal(axes, layout)
-    return figure
 
 
 def behaviour_map(

@@ -9,6 +9,7 @@ the author's, not of the code under test.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -61,16 +62,17 @@ def main(manifest: str) -> None:
         for spec in register(manifest):
             print(f"[datasets.{spec.name}]")
             for key, value in pins(spec, Path(folder)).items():
-                print(f"{key} = {_toml(value)}")
+                print(f"{key} = {toml_value(value)}")
             print()
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Writes a JSON value without nulls as TOML, tables inline."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+        return "{ " + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 if __name__ == "__main__":

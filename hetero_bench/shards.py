@@ -14,21 +14,25 @@ import importlib
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from hetero_bench.atomic import new_folder, write_file
 from hetero_bench.progress import ProgressCallback
+from hetero_bench.provenance import package_versions
 
 WORKERS_VARIABLE = "HETERO_BENCH_WORKERS"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_SIMULATORS = ("gymnasium", "mujoco")
 Arrays = dict[str, np.ndarray]
 
 
@@ -39,6 +43,7 @@ def run_shards(
     *,
     workers: int | None = None,
     progress: ProgressCallback | None = None,
+    keep: Path | None = None,
 ) -> list[Arrays]:
     """Computes all shards.
 
@@ -48,46 +53,72 @@ def run_shards(
         shards: How many; they are numbered from 0.
         workers: Processes. By default ``HETERO_BENCH_WORKERS``, or one per core available.
         progress: Called with (shards done, shards in all).
+        keep: Folder of this job's own, in which finished shards outlive an interruption: the next
+            call with equal arguments and package versions takes them up. Deleted at the end. By
+            default nothing is left on the disk.
 
     Returns:
         The shards' arrays in the order of their numbers.
 
     Raises:
         ValueError: If a number is not positive.
-        RuntimeError: If a worker fails; the message holds its traceback. All workers are ended and
-            nothing is left on the disk.
+        RuntimeError: If a worker fails; the message holds its traceback. All workers are ended.
     """
     workers = min(default_workers() if workers is None else workers, shards)
     if shards < 1 or workers < 1:
         raise ValueError(f"{shards} shards, {workers} workers: expected at least one of each")
+    job = {"function": function, "arguments": dict(arguments)}
+    with _job_folder(job, keep) as folder:
+        missing = [shard for shard in range(shards) if not (folder / str(shard)).is_dir()]
+        counts = _computed({**job, "folder": str(folder)}, missing, workers)
+        with contextlib.closing(counts):
+            for done in counts:
+                if progress is not None:
+                    progress(shards - len(missing) + done, shards)
+        return [_read(folder / str(shard)) for shard in range(shards)]
+
+
+def _computed(job: dict[str, Any], missing: list[int], workers: int) -> Generator[int, None, None]:
+    """Has the missing shards written into the job's folder; yields how many of them are done."""
     pending: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for shard in range(shards):
+    for shard in missing:
         pending.put(shard)
     finished: queue.SimpleQueue[BaseException | int | None] = queue.SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="hetero-bench-shards-") as folder:
-        job = {"function": function, "arguments": dict(arguments), "folder": folder}
-        processes = [_start_worker(job) for _ in range(workers)]
-        threads = [
-            threading.Thread(target=_feed, args=(process, pending, finished), daemon=True)
-            for process in processes
-        ]
-        try:
-            for thread in threads:
-                thread.start()
-            for done in range(1, shards + 1):
-                outcome = finished.get()
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                if progress is not None:
-                    progress(done, shards)
-        finally:
-            for process in processes:
-                process.kill()
-            for process, thread in zip(processes, threads, strict=True):
-                process.wait()
-                thread.join()
-                _close(process)
-        return [_read(Path(folder) / str(shard)) for shard in range(shards)]
+    processes = [_start_worker(job) for _ in range(min(workers, len(missing)))]
+    threads = [
+        threading.Thread(target=_feed, args=(process, pending, finished), daemon=True)
+        for process in processes
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        for done in range(1, len(missing) + 1):
+            outcome = finished.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield done
+    finally:
+        for process in processes:
+            process.kill()
+        for process, thread in zip(processes, threads, strict=True):
+            process.wait()
+            thread.join()
+            _close(process)
+
+
+@contextlib.contextmanager
+def _job_folder(job: dict[str, Any], keep: Path | None) -> Iterator[Path]:
+    """Yields a folder for finished shards: a temporary one, or the kept one of the same job."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="hetero-bench-shards-") as folder:
+            yield Path(folder)
+        return
+    label, text = keep / "job.json", json.dumps(job | {"versions": package_versions(*_SIMULATORS)})
+    if not label.is_file() or label.read_text(encoding="utf-8") != text:
+        shutil.rmtree(keep, ignore_errors=True)
+        write_file(label, text)
+    yield keep
+    shutil.rmtree(keep)
 
 
 def default_workers() -> int:
@@ -167,10 +198,9 @@ def _work(requests: IO[str], replies: IO[str]) -> None:
         shard, problem = int(line), None
         try:
             arrays = getattr(importlib.import_module(module), name)(job["arguments"], shard)
-            folder = Path(job["folder"]) / str(shard)
-            folder.mkdir()
-            for key, array in arrays.items():
-                np.save(folder / f"{key}.npy", array, allow_pickle=False)
+            with new_folder(Path(job["folder"]) / str(shard)) as folder:
+                for key, array in arrays.items():
+                    np.save(folder / f"{key}.npy", array, allow_pickle=False)
         except Exception:
             problem = traceback.format_exc()
         replies.write(json.dumps({"error": problem}) + "\n")

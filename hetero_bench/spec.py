@@ -53,9 +53,14 @@ class EnvironmentSpec(_Table):
 
 
 class BundledSource(_Table):
-    """A file that comes with the package; draws that do not are left to the next source."""
+    """A file that comes with the package; draws that do not are left to the next source.
+
+    Attributes:
+        reason: Where nothing else can make the data: why that is so, and what there is instead.
+    """
 
     kind: Literal["bundled"] = "bundled"
+    reason: str | None = None
 
 
 class BuildSource(_Table):
@@ -170,6 +175,8 @@ class DatasetSpec(_Table):
             ``draw-4`` of a subset.
         discount: For analysis (values, occupancies); methods have discounts of their own.
         subset_seed: Seed of the draws of subsets of this dataset.
+        differences: How it differs from the dataset of another benchmark that it rebuilds.
+        measurements: What was measured of the release's own data, shown in the card.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -192,6 +199,8 @@ class DatasetSpec(_Table):
     reference: ReferenceSpec | None = None
     evaluation_episodes: PositiveInt = 100
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    differences: str | None = None
+    measurements: dict[str, Any] = {}
 
     @field_validator("name")
     @classmethod

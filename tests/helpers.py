@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from hetero_bench.arrays import EpisodeArrays, dataset_digest, digest_arrays
@@ -92,3 +93,18 @@ def assert_equal_arrays(actual: EpisodeArrays, expected: EpisodeArrays) -> None:
         for name, digest in digest_arrays(expected).items()
         if digest_arrays(actual).get(name) != digest
     ]
+
+
+def assert_resimulates(arrays: EpisodeArrays, env: gymnasium.Env, episodes: Iterable[int]) -> None:
+    """Asserts that stored episodes come out of the simulator again, bit for bit."""
+    starts, successors = arrays.episode_starts(), arrays.next_observations()
+    for episode in episodes:
+        start, stop = starts[episode : episode + 2]
+        observation, _ = env.reset(seed=int(arrays.extras["reset_seeds"][start]))
+        np.testing.assert_array_equal(np.float32(observation), arrays.observations[start])
+        for row in range(start, stop):
+            observation, reward, terminated, truncated, _ = env.step(arrays.actions[row])
+            np.testing.assert_array_equal(np.float32(observation), successors[row])
+            assert np.float32(reward) == arrays.rewards[row]
+            assert terminated == arrays.terminations[row]
+            assert not truncated or arrays.truncations[row]

@@ -231,6 +231,13 @@ def test_custom_mazes():
     ("arguments", "message"),
     [
         ({"maze": "huge"}, "unknown AntMaze maze 'huge'; expected one of umaze, medium"),
+        ({"maze": "UMaze"}, "unknown AntMaze maze 'UMaze'; expected one of umaze, medium"),
+        ({"maze": 3}, "maze is 3; expected one of umaze, .*, or a sequence of rows, each a string"),
+        (
+            {"maze": [["#", "S"], ["G", "#"]]},
+            r"maze is \[\['#', 'S'\], .* each a string of # . S G",
+        ),
+        ({"maze": None}, "maze is None; expected one of umaze"),
         ({"maze": ["####", "#SG#", "###"]}, "row 2 has 3 characters"),
         ({"maze": ["#####", "#S..#", "#####"]}, "exactly one 'G'; found none"),
         ({"maze": ["#####", "#SGS#", "#####"]}, "exactly one 'S'; found row 1 column 1, row 1"),
@@ -251,9 +258,17 @@ def test_wrong_arguments(arguments, message):
     [
         ({"goal": "corner"}, "goal is 'corner'; expected x and y"),
         ({"goal": (1.0, 2.0, 3.0)}, "expected x and y"),
+        ({"goal": 5}, "goal is 5; expected x and y in metres"),
+        ({"goal": {"x": 0.0, "y": 0.0}}, "goal is {'x': 0.0, 'y': 0.0}; expected x and y"),
+        ({"goal": [(0.0, 0.0)]}, r"goal is \[\(0.0, 0.0\)\]; expected x and y"),
+        ("goal", "reset options are 'goal'; expected a dict such as {'goal': "),
         ({"start": (np.nan, 0.0)}, "both finite"),
-        ({"goal": (0.0, 4.0)}, "lies in no free cell of maze 'umaze'"),
-        ({"goal": (400.0, 0.0)}, "lies in no free cell"),
+        (
+            {"goal": (0.0, 3.0)},
+            r"goal \(0, 3\) lies in no free cell of maze 'umaze'; the nearest one's centre is "
+            r"\(0, 0\), and the origin is the centre of the start cell",
+        ),
+        ({"goal": (400.0, 0.0)}, r"the nearest one's centre is \(8, 0\)"),
         ({"target": (0.0, 0.0)}, r"unknown reset options \['target'\]"),
     ],
 )

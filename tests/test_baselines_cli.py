@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import importlib
 import shlex
+from dataclasses import replace
 
 import pytest
 
 import baselines
-from baselines import bc, cql
-from baselines.cli import main, parse_sweep, parse_train
+from baselines import bc_discrete as bc
+from baselines import cql_discrete as cql
+from baselines.arguments import parse_sweep, parse_train
+from baselines.cli import main
 from baselines.engine import get_method, list_methods
 from hetero_bench.runs import read_runs
-from tests.toy import corridor
+from tests.toy import corridor, point
 
 
 @pytest.fixture
@@ -18,10 +21,16 @@ def toy_datasets(monkeypatch, tmp_path):
     """``load`` knows the corridor, and results go to the test's folder."""
 
     def load(name, *, size=None, draw=None):
-        dataset = {"corridor": corridor, "other": lambda: corridor("other", seed=1)}[name]()
+        makers = {
+            "corridor": corridor,
+            "other": lambda: corridor("other", seed=1),
+            "point": point,
+        }
+        dataset = makers[name]()
         return dataset if size is None else dataset.subset(size, draw=draw or 0)
 
     monkeypatch.setattr("hetero_bench.load", load)
+    monkeypatch.setattr("hetero_bench.get_spec", lambda name: load(name).spec)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -30,23 +39,46 @@ TRAIN = ["train", "--method", "cql", "--dataset", "corridor", "--steps", "20"]
 SMALL = ["--config.hidden-sizes", "8", "--config.batch-size", "8"]
 
 
-def test_arguments_of_train_depend_on_the_method():
+def test_arguments_of_train_depend_on_the_method(toy_datasets):
     arguments = shlex.split(
-        "--method cql --dataset a b --seeds 0 1 2 --config.alpha 0.1 --config.hidden-sizes 8 4 "
-        "--sweep alpha=1 --sweep temperature=2 --eval-every 50 --dry-run"
+        "--method cql --dataset corridor other --seeds 0 1 2 --config.alpha 0.1 "
+        "--config.hidden-sizes 8 4 --sweep discount=0.5,1 --sweep temperature=2 "
+        "--eval-every 50 --dry-run"
     )
-    options, config = parse_train(arguments)
-    assert config == cql.Config(alpha=0.1, hidden_sizes=(8, 4))
-    assert (options.dataset, options.seeds) == (("a", "b"), (0, 1, 2))
-    assert options.sweep == ("alpha=1", "temperature=2")
+    request = parse_train(arguments)
+    options, config = request.options, cql.Config(alpha=0.1, hidden_sizes=(8, 4))
+    assert request.method is cql.METHOD
+    assert request.config == config
+    assert (options.dataset, options.seeds) == (("corridor", "other"), (0, 1, 2))
+    assert request.configs(corridor()) == [
+        replace(config, discount=discount, temperature=2.0) for discount in (0.5, 1.0)
+    ]
     assert (options.eval_every, options.dry_run, options.overwrite) == (50, True, False)
-    assert parse_train(["--method=bc", "--dataset", "a"])[1] == bc.Config()
+    assert parse_train(["--method=bc", "--dataset", "corridor"]).config == bc.Config()
 
 
-def test_unknown_hyperparameters_and_types_are_refused(capsys):
+def test_the_dataset_decides_which_form_of_a_method_is_meant(toy_datasets, capsys):
+    request = parse_train(["--method", "bc", "--dataset", "point"])
+    assert request.method.actions == "continuous"
+    assert parse_train(["--method", "bc", "--dataset", "corridor"]).method.actions == "discrete"
+    assert main(["train", "--method", "td3_bc", "--dataset", "corridor"]) == 1
+    said = capsys.readouterr().err
+    assert "td3_bc is made for continuous actions; there is no discrete form" in said
+
+
+def test_fields_that_are_given_override_a_datasets_defaults(toy_datasets):
+    command = ["--method", "iql", "--dataset", "point", "--config.expectile", "0.7"]
+    maze = point("maze", family="antmaze")
+    plain = parse_train(command[:4]).configs(maze)
+    assert [config.expectile for config in plain] == [0.9]
+    given = parse_train(command).configs(maze)
+    assert given == [replace(plain[0], expectile=0.7)]
+
+
+def test_unknown_hyperparameters_and_types_are_refused(toy_datasets, capsys):
     for extra in (["--config.alpha", "0.1"], ["--config.batch-size", "many"]):
         with pytest.raises(SystemExit):
-            parse_train(["--method", "bc", "--dataset", "a", *extra])
+            parse_train(["--method", "bc", "--dataset", "corridor", *extra])
     assert "batch-size" in capsys.readouterr().err
 
 
@@ -149,7 +181,7 @@ def test_errors_say_where_they_come_from_if_asked(toy_datasets, monkeypatch, cap
 def test_a_broken_method_does_not_take_the_others_away(monkeypatch, tmp_path, capsys):
     (tmp_path / "unfinished.py").write_text("import no_such_module\n")
     monkeypatch.setattr("baselines.__path__", [*baselines.__path__, str(tmp_path)])
-    assert get_method("bc") is bc.METHOD
+    assert get_method("bc", "discrete") is bc.METHOD
     assert "cql" in {method.name for method in list_methods()}
     with pytest.raises(ImportError, match="no_such_module"):
         get_method("unfinished")
@@ -170,8 +202,8 @@ def test_a_method_is_found_without_importing_the_others(monkeypatch):
         return importlib.__import__(name, fromlist=["METHOD"])
 
     monkeypatch.setattr("baselines.engine.method.importlib.import_module", import_module)
-    assert get_method("bc") is bc.METHOD
-    assert imported == ["baselines.bc"]
+    assert get_method("bc", "discrete") is bc.METHOD
+    assert imported == ["baselines.bc", "baselines.bc_discrete"]
 
 
 def test_interruption_says_how_to_go_on(toy_datasets, monkeypatch, capsys):
@@ -183,22 +215,31 @@ def test_interruption_says_how_to_go_on(toy_datasets, monkeypatch, capsys):
     assert "the same command continues" in capsys.readouterr().err
 
 
-def test_usage(capsys):
+def test_usage(toy_datasets, capsys):
     assert main(["--help"]) == 0
     assert main([]) == 0
     assert main(["trane"]) == 2
     assert "no command 'trane'" in capsys.readouterr().err
-    for arguments in (["train", "--help"], ["train", "--method", "cql", "--help"]):
+    shown = {
+        (): "--dataset",
+        ("--method", "cql"): "--config.gap",
+        ("--method", "cql", "--dataset", "corridor"): "--config.alpha",
+    }
+    for arguments, option in shown.items():
         with pytest.raises(SystemExit) as end:
-            main(arguments)
+            main(["train", *arguments, "--help"])
         assert end.value.code == 0
-    assert "--config.alpha" in capsys.readouterr().out
+        assert option in capsys.readouterr().out
 
 
 def test_methods_are_found_by_their_declaration(capsys):
     methods = list_methods()
     assert {"bc", "cql"} <= {method.name for method in methods}
-    assert get_method("cql") is cql.METHOD
+    assert get_method("cql", "discrete") is cql.METHOD
+    with pytest.raises(ValueError, match="cql has forms for continuous and discrete actions; say"):
+        get_method("cql")
+    with pytest.raises(ValueError, match="td3_bc is made for continuous actions; there is no disc"):
+        get_method("td3_bc", "discrete")
     for method in methods:
         config = method.config()
         assert config == method.config()

@@ -8,7 +8,9 @@ import pytest
 
 from hetero_bench.arrays import EpisodeArrays
 from hetero_bench.cards import manifest_card
+from hetero_bench.markdown_tables import text_histogram
 from hetero_bench.provenance import Provenance
+from hetero_bench.summaries import state_coverage
 from tests.helpers import CART_POLE, dataset_of, random_arrays
 
 REFERENCE = {"random": 1.0, "expert": 11.0, "source": "computed exactly"}
@@ -69,6 +71,41 @@ def test_continuous_actions_are_summarised_per_dimension():
         np.testing.assert_allclose(facts["actions"][name], expected)
     assert "behaviour_entropy" not in facts
     assert "normalized_scores" not in facts
+
+
+def test_histograms_are_lines_of_text(arrays):
+    assert text_histogram([0.0, 0.5, 12.25], [0, 80]).splitlines() == [
+        "```text",
+        "    0 to   0.5 0",
+        f"  0.5 to 12.25 {'█' * 40} 80",
+        "```",
+    ]
+    assert text_histogram([0, 1, 2], [1, 1000]).splitlines()[1:3] == [
+        "0 to 1 █ 1",
+        f"1 to 2 {'█' * 40} 1,000",
+    ]
+    facts = dataset_of(arrays).statistics()
+    assert facts["return_histogram"]["counts"] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert facts["return_histogram"]["edges"][::10] == [1.0, 6.0]
+
+
+def test_coverage_is_that_of_the_principal_components():
+    """Two dimensions that say the same, one of its own, one that never varies."""
+    first, second = np.array([1, 1, -1, -1]), np.array([1, -1, 1, -1])
+    found = state_coverage(np.stack([first, 2 * first, second, 7 + 0 * first], axis=1))
+    assert found["dimensions"] == 3
+    np.testing.assert_allclose(found["shares"], [2 / 3, 1 / 3, 0], atol=1e-12)
+    assert found["for_90_percent"] == found["for_99_percent"] == 2
+    assert found["total_variance"] == pytest.approx(1 + 4 + 1)
+    assert state_coverage(np.ones((4, 2)))["dimensions"] == 0
+
+
+def test_entries_near_their_bounds_are_counted():
+    arrays = random_arrays([2], num_actions=None, action_size=2, extras=False)
+    arrays.actions[:] = [[1.99, 0], [-2, 1.9]]
+    dataset = dataset_of(arrays, action={"shape": [2], "dtype": "float32", "low": -2, "high": 2})
+    assert dataset.statistics()["actions"]["near_bounds"] == 0.5
+    assert "50.0% of all entries lie within 1% of their bounds" in dataset.card()
 
 
 def test_the_card_says_what_a_user_needs(arrays):

@@ -8,7 +8,19 @@ from dataclasses import replace
 
 import pytest
 
-from baselines import awr, bc, cql, reds
+from baselines import (
+    awac,
+    awr,
+    awr_discrete,
+    bc,
+    bc_discrete,
+    cql,
+    cql_discrete,
+    iql,
+    rebrac,
+    td3_bc,
+)
+from baselines import reds_discrete as reds
 
 EVERY = {
     "learning_rate": [0.0, -1e-3, math.nan, math.inf, "fast", True],
@@ -24,8 +36,8 @@ CRITIC = {
     "backup": ["mean", None],
 }
 WRONG = {
-    bc.Config: EVERY,
-    cql.Config: {**EVERY, **POLICY, **CRITIC},
+    bc_discrete.Config: EVERY,
+    cql_discrete.Config: {**EVERY, **POLICY, **CRITIC},
     reds.Config: {
         **EVERY,
         **POLICY,
@@ -34,12 +46,81 @@ WRONG = {
         "rho_term": ["max"],
         "rho_samples": [0, 1.5],
     },
-    awr.Config: {
+    awr_discrete.Config: {
         **EVERY,
         **POLICY,
         "weight_clip": [0.0, math.inf],
         "trace_decay": [-0.1, 1.1],
         "horizon": [0, 2.5],
+    },
+}
+PREPARED = {
+    "batch_size": EVERY["batch_size"],
+    "normalise_observations": [None, "yes"],
+    "reward_scale": [math.nan, math.inf],
+    "reward_shift": [math.nan, -math.inf],
+}
+ACTOR_CRITIC = {
+    **PREPARED,
+    "hidden_sizes": EVERY["hidden_sizes"],
+    "learning_rate": EVERY["learning_rate"],
+    "discount": [-0.1, 1.01],
+    "target_rate": [0.0, 1.1],
+}
+TD3 = {"policy_noise": [-0.1], "noise_clip": [-0.1, math.nan], "policy_delay": [0, 1.5]}
+WRONG |= {
+    bc.Config: {
+        **EVERY,
+        "head": ["laplace"],
+        "best_fraction": [0.0, 1.1],
+        "normalise_observations": [None],
+    },
+    td3_bc.Config: {**ACTOR_CRITIC, **TD3, "alpha": [-1.0, math.inf]},
+    rebrac.Config: {
+        **{name: values for name, values in ACTOR_CRITIC.items() if name != "learning_rate"},
+        **TD3,
+        "policy_penalty": [-1.0, math.nan],
+        "critic_penalty": [-1.0, math.inf],
+        "policy_rate": EVERY["learning_rate"],
+        "critic_rate": EVERY["learning_rate"],
+    },
+    awac.Config: {
+        **ACTOR_CRITIC,
+        "temperature": POLICY["temperature"],
+        "weight_clip": [0.0, math.inf],
+    },
+    awr.Config: {
+        **PREPARED,
+        **POLICY,
+        "hidden_sizes": EVERY["hidden_sizes"],
+        "learning_rate": EVERY["learning_rate"],
+        "weight_clip": [0.0, math.inf],
+        "trace_decay": [-0.1, 1.1],
+        "refresh_interval": [0, 2.5],
+        "value_scale": [0.0, -1.0],
+    },
+    iql.Config: {
+        **ACTOR_CRITIC,
+        "expectile": [-0.1, 1.1],
+        "inverse_temperature": [-1.0],
+        "weight_clip": [0.0],
+        "dropout": [-0.1, 1.0],
+        "scale_by_returns": ["yes"],
+    },
+    cql.Config: {
+        **PREPARED,
+        "penalty": [-1.0, math.inf],
+        "gap": [math.nan, "wide"],
+        "samples": [0, 2.5],
+        "diff_min": [-math.inf],
+        "max_backup": [1.5],
+        "discount": [-0.1, 1.01],
+        "target_rate": [0.0, 1.1],
+        "critic_sizes": EVERY["hidden_sizes"],
+        "policy_sizes": EVERY["hidden_sizes"],
+        "orthogonal": ["yes"],
+        "critic_rate": EVERY["learning_rate"],
+        "policy_rate": EVERY["learning_rate"],
     },
 }
 CASES = [
@@ -68,11 +149,18 @@ def test_messages_say_what_was_expected():
         "backup": "backup is 2; expected one of 'policy', 'max'",
     }.items():
         with pytest.raises(ValueError, match=f"{re.escape(message)}$"):
-            cql.Config(**{change: 2.5 if change == "batch_size" else 2})
+            cql_discrete.Config(**{change: 2.5 if change == "batch_size" else 2})
 
 
 def test_the_ends_of_ranges_are_allowed():
-    replace(cql.Config(), alpha=0.0, discount=1.0, target_rate=1.0, batch_size=1, hidden_sizes=())
-    replace(cql.Config(), discount=0.0, reward_scale=-1.0)
-    replace(awr.Config(), trace_decay=0.0, horizon=1)
-    replace(awr.Config(), trace_decay=1.0)
+    replace(
+        cql_discrete.Config(),
+        alpha=0.0,
+        discount=1.0,
+        target_rate=1.0,
+        batch_size=1,
+        hidden_sizes=(),
+    )
+    replace(cql_discrete.Config(), discount=0.0, reward_scale=-1.0)
+    replace(awr_discrete.Config(), trace_decay=0.0, horizon=1)
+    replace(awr_discrete.Config(), trace_decay=1.0)

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from baselines import awr, bc, cql, reds
+from baselines import awr_discrete as awr
+from baselines import bc_discrete as bc
+from baselines import cql_discrete as cql
+from baselines import reds_discrete as reds
 from baselines.engine.data import MemberData
 from baselines.engine.members import (
     Member,
@@ -44,6 +47,8 @@ def test_members_draw_from_their_own_datasets():
         (3, 2_000),
         (3, 2_000),
         (3, 2_000),
+        (3, 2_000),
+        (3, 2_000),
     ]
     assert torch.equal(data.rows.rewards[batch.row], batch.rewards)
     for member, dataset in enumerate((long, short, long)):
@@ -62,7 +67,7 @@ def test_members_draw_from_their_own_datasets():
         }
         drawn = {
             (o.numpy().tobytes(), int(a), n.numpy().tobytes(), float(r), bool(d), bool(t))
-            for o, a, r, n, d, t, _ in zip(*(each[member] for each in batch), strict=True)
+            for o, a, r, n, d, t, *_ in zip(*(each[member] for each in batch), strict=True)
         }
         assert drawn <= known
 

@@ -5,7 +5,8 @@ import multiprocessing
 
 import pytest
 
-from baselines import bc, cql
+from baselines import bc_discrete as bc
+from baselines import cql_discrete as cql
 from baselines.engine import Job, run_jobs, train, trained_actors
 from baselines.engine.checkpoint import read_checkpoint, write_checkpoint
 from baselines.table import TIERS, Tier, jobs_of, make_table

@@ -327,27 +327,46 @@ def test_the_replay_buffer_reads_as_episodes(finished):
         np.testing.assert_array_equal(
             arrays.final_observations[-1], rows["next_observations"][steps - 1]
         )
+        env, starts = make_task("hopper"), arrays.episode_starts()[:-1]
+        for seed, positions in zip(
+            arrays.extras["reset_seeds"][starts], replay.initial_positions, strict=True
+        ):
+            env.reset(seed=int(seed))
+            np.testing.assert_array_equal(env.unwrapped.data.qpos, positions)
     with pytest.raises(ValueError, match=r"no checkpoint at 150 steps, but \[100, 200, 300\]"):
         run.replay(150)
 
 
-def test_medium_is_nearest_to_a_third_of_the_expert(finished, monkeypatch):
+@pytest.mark.parametrize(
+    ("returns", "steps"),
+    [
+        ([20.0, 110.0, 300.0], 200),
+        ([150.0, 30.0, 300.0], 100),
+        ([20.0, 300.0, 300.0], 100),
+        ([295.0, 100.0, 300.0], 100),  # 100 is a collapse, after an expert
+        ([270.0, 100.0, 300.0], 100),
+        ([269.0, 100.0, 300.0], 200),
+    ],
+)
+def test_medium_is_on_the_way_up_to_a_third_of_the_expert(finished, monkeypatch, returns, steps):
     run = LocomotionRun(finished)
-    monkeypatch.setattr(run, "stochastic_returns", lambda: np.array([20.0, 110.0, 300.0]))
-    assert run.medium_steps(300.0) == 200
-    assert run.medium_steps(90.0) == 100
+    monkeypatch.setattr(run, "stochastic_returns", lambda: np.array(returns))
+    assert run.medium_steps() == steps
 
 
-def test_export_bundles_policies_and_curve(finished, tmp_path):
-    digests = export(finished, (100, 300), tmp_path)
+def test_export_bundles_policies_and_curve(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(LocomotionRun, "medium_steps", lambda self: 100)
+    digests = export(finished, out=tmp_path)
     assert sorted(digests) == ["hopper-100.safetensors", "hopper-300.safetensors"]
-    for steps in (100, 300):
-        name = f"hopper-{steps}.safetensors"
-        SquashedGaussianMLP.load(tmp_path / name, digests[name])
+    for name, digest in digests.items():
+        SquashedGaussianMLP.load(tmp_path / name, digest)
     assert (tmp_path / "hopper.csv").read_text() == (finished / "learning_curve.csv").read_text()
-    export(finished, (200,), tmp_path / "early")
+    export(finished, last=200, out=tmp_path / "early")
     assert len((tmp_path / "early" / "hopper.csv").read_text().splitlines()) == 3
-    assert sorted(export(finished, (), tmp_path / "default"))[-1] == "hopper-300.safetensors"
+    names = [path.name for path in sorted((tmp_path / "early").glob("*.safetensors"))]
+    assert names == ["hopper-100.safetensors", "hopper-200.safetensors"]
+    with pytest.raises(ValueError, match=r"no checkpoint at 250 steps, but \[100, 200, 300\]"):
+        export(finished, last=250)
     with pytest.raises(ValueError, match="holds no intact checkpoint"):
         export(tmp_path)
 

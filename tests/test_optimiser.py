@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from baselines.engine.optimiser import MemberAdam, track
+from baselines.engine.optimiser import MemberAdam, cosine, track
 
 RATES = [1e-2, 1e-3, 3e-4]
 
@@ -35,6 +37,42 @@ def test_equals_torch_adam_with_a_rate_per_member(dtype, tolerance):
             row.grad = part.clone()
             optimiser.step()
     torch.testing.assert_close(ours.detach(), torch.stack(theirs).detach(), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [(3, 40), (2, 3, 40)])
+def test_the_step_of_a_gpu_is_that_of_a_cpu(shape):
+    """The first is elementwise over all members, the second goes member by member."""
+    ours, theirs = leaf(shape=shape), leaf(shape=shape)
+    rates, active = torch.tensor(RATES), torch.tensor([True, False, True])
+    by_member, together = MemberAdam(ours, rates), MemberAdam(theirs, rates)
+    together._step_by_member = together._step_together
+    for gradient in gradients(50, shape):
+        for adam in (by_member, together):
+            adam.step(gradient, active)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+
+
+def test_a_gradient_of_any_strides_will_do():
+    parameters = leaf()
+    before = parameters.detach().clone()
+    adam = MemberAdam(parameters, torch.tensor(RATES))
+    adam.minimise(parameters.sum(-1), torch.ones(3, dtype=torch.bool))  # a gradient of one number
+    moved = before - parameters.detach()
+    torch.testing.assert_close(moved, torch.tensor(RATES)[:, None].expand(3, 40))
+
+
+def test_a_schedule_multiplies_the_step_size():
+    parameters = leaf()
+    active = torch.ones(3, dtype=torch.bool)
+    adam = MemberAdam(parameters, torch.tensor(RATES), schedule=cosine(10))
+    sizes = []
+    for _ in range(12):
+        before = parameters.detach().clone()
+        adam.minimise(parameters.sum(-1), active)
+        sizes.append((before - parameters.detach()).mean(-1))
+    factors = [0.5 * (1 + math.cos(math.pi * min(k, 10) / 10)) for k in range(12)]
+    expected = torch.tensor(factors)[:, None] * torch.tensor(RATES)
+    torch.testing.assert_close(torch.stack(sizes), expected, rtol=0, atol=1e-6)
 
 
 def test_an_ensemble_steps_like_its_networks():

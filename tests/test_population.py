@@ -2,60 +2,162 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from baselines import awr, bc, cql, reds
+from baselines import (
+    awac,
+    awr,
+    awr_discrete,
+    bc,
+    bc_discrete,
+    cql,
+    cql_discrete,
+    edac,
+    iql,
+    rebrac,
+    spot,
+    td3_bc,
+)
+from baselines import reds_discrete as reds
+from baselines.engine import Method
 from baselines.engine.checkpoint import flatten, restore
 from baselines.engine.members import Member
 from baselines.engine.trainer import Trainer
-from tests.toy import corridor
+from tests.toy import corridor, point
 
-DATASETS = [corridor("long", episodes=60, seed=1), corridor("short", episodes=20, seed=2)]
-# For each method the config of most members, and that of the one that is looked at.
-FORMS = {
-    "awr": (awr.METHOD, awr.Config(), {"temperature": 0.3, "trace_decay": 0.7}),
-    "bc": (bc.METHOD, bc.Config(), {}),
-    "cql": (cql.METHOD, cql.Config(), {"alpha": 0.05, "target_rate": 0.01}),
+DATASETS = {
+    "discrete": [corridor("long", episodes=60, seed=1), corridor("short", episodes=20, seed=2)],
+    "continuous": [point("long", episodes=20, seed=1), point("short", episodes=10, seed=2)],
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A method with the config of most members, and what differs for the one looked at."""
+
+    method: Method
+    config: Any
+    special: dict[str, Any] = field(default_factory=dict)
+
+    def at_rate(self, rate, **changes):
+        """The config with every step size set."""
+        names = [each.name for each in fields(self.config) if each.name.endswith("_rate")]
+        rates = dict.fromkeys(set(names) - {"target_rate"}, rate)
+        return replace(self.config, **rates, **changes)
+
+
+DISCRETE = {
+    "awr-discrete": Form(
+        awr_discrete.METHOD, awr_discrete.Config(), {"temperature": 0.3, "trace_decay": 0.7}
+    ),
+    "bc-discrete": Form(bc_discrete.METHOD, bc_discrete.Config()),
+    "cql-discrete": Form(
+        cql_discrete.METHOD, cql_discrete.Config(), {"alpha": 0.05, "target_rate": 0.01}
+    ),
     **{
-        f"reds-{form}": (reds.METHOD, reds.Config(rho_term=form), {"alpha": 0.05, "tau": 0.5})
-        for form in ("mean", "lse", "data")
+        f"reds-discrete-{term}": Form(
+            reds.METHOD, reds.Config(rho_term=term), {"alpha": 0.05, "tau": 0.5}
+        )
+        for term in ("mean", "lse", "data")
     },
 }
+SMALL = {"hidden_sizes": (12, 12), "batch_size": 16}
+SMALL_CQL = {"critic_sizes": (12, 12), "policy_sizes": (12,), "batch_size": 16, "samples": 3}
+CONTINUOUS = {
+    "bc": Form(bc.METHOD, bc.Config(**SMALL), {"best_fraction": 0.5}),
+    "bc-gaussian": Form(bc.METHOD, bc.Config(head="gaussian", **SMALL)),
+    "td3-bc": Form(
+        td3_bc.METHOD,
+        td3_bc.Config(**SMALL),
+        {"alpha": 1.0, "reward_shift": -1.0, "normalise_observations": False},
+    ),
+    "iql": Form(
+        iql.METHOD,
+        iql.Config(dropout=0.1, **SMALL),
+        {"expectile": 0.9, "scale_by_returns": True, "discount": 0.9},
+    ),
+    "awr": Form(
+        awr.METHOD,
+        awr.Config(refresh_interval=7, value_scale=10.0, **SMALL),
+        {"temperature": 0.3, "trace_decay": 0.7, "value_scale": 1.0, "discount": 0.9},
+    ),
+    "awac": Form(awac.METHOD, awac.Config(**SMALL), {"temperature": 1.0, "weight_clip": 5.0}),
+    "rebrac": Form(
+        rebrac.METHOD,
+        rebrac.Config(**SMALL),
+        {"policy_penalty": 0.1, "critic_penalty": 0.5, "reward_scale": 3.0},
+    ),
+    "spot": Form(
+        spot.METHOD,
+        spot.Config(density_sizes=(12,), density_steps=4, **SMALL),
+        {"density_weight": 1.0, "reward_shift": -1.0, "normalise_observations": False},
+    ),
+    "edac": Form(
+        edac.METHOD,
+        edac.Config(ensemble=3, diversity=0.1, **SMALL),
+        {"diversity": 0.2, "discount": 0.9, "reward_scale": 3.0},
+    ),
+    "cql": Form(cql.METHOD, cql.Config(**SMALL_CQL), {"penalty": 2.0, "target_rate": 0.01}),
+    "cql-constrained": Form(
+        cql.METHOD,
+        cql.Config(gap=1.0, max_backup=True, diff_min=-5.0, orthogonal=False, **SMALL_CQL),
+        {"gap": 0.1, "diff_min": 0.0, "reward_scale": 3.0},
+    ),
+}
+FORMS = {**DISCRETE, **CONTINUOUS}
 METHODS = pytest.mark.parametrize("form", FORMS)
+STEPS = 20
 
 
-def members(form, seeds, dataset=1, **changes):
+def members(form, seeds, dataset=1, rate=None, **changes):
     """Members of which the third is always the same."""
-    _, config, special = FORMS[form]
-    others, config = replace(config, **changes), replace(config, learning_rate=2e-3, **special)
-    group = [Member(DATASETS[dataset], others, seed) for seed in seeds]
-    group.insert(2, Member(DATASETS[0], config, seed=77))
+    form = FORMS[form]
+    others = replace(form.config, **changes) if rate is None else form.at_rate(rate, **changes)
+    datasets = DATASETS[form.method.actions]
+    group = [Member(datasets[dataset], others, seed) for seed in seeds]
+    group.insert(2, Member(datasets[0], form.at_rate(2e-3, **form.special), seed=77))
     return group
 
 
-def trained(form, group, steps=50):
-    trainer = Trainer(FORMS[form][0], group, "cpu")
+def trained(form, group, steps=STEPS, **options):
+    trainer = Trainer(FORMS[form].method, group, "cpu", steps=100, **options)
     trainer.advance(steps)
     return trainer
 
 
 def member_tensors(trainer, number):
-    """The tensors of one member, by name, without those that all members share."""
+    """The tensors of one member, by name, without those that all members share.
+
+    The member axis is the first one, or the second of an ensemble's (E, P, n).
+    """
     return {
-        name: tensor[number].clone()
+        name: tensor.select(0 if tensor.dim() < 3 else 1, number).clone()
         for name, tensor in flatten(trainer.state_dict())
         if tensor.dim() > 0
     }
 
 
+def network_tensors(trainer, number):
+    """The parameters of one member's networks and their targets, by name."""
+    endings = (".parameters", ".target", ".policy", ".value", ".critic")
+    found = {
+        name: tensor
+        for name, tensor in member_tensors(trainer, number).items()
+        if name.endswith(endings) and "optimiser" not in name
+    }
+    assert found
+    return found
+
+
 @METHODS
 def test_a_member_is_bit_equal_when_its_neighbours_change(form):
     first = trained(form, members(form, [0, 1, 2, 3]))
-    second = trained(form, members(form, [9, 8, 7, 6], 0, learning_rate=0.1))
+    second = trained(form, members(form, [9, 8, 7, 6], 0, rate=0.1))
     ours, theirs = member_tensors(first, 2), member_tensors(second, 2)
     assert ours.keys() == theirs.keys()
     for name in ours:
@@ -74,19 +176,21 @@ def test_a_member_is_the_same_in_populations_of_any_size(form):
 
 @METHODS
 def test_members_with_equal_settings_are_equal_and_others_differ(form):
-    twins = [Member(DATASETS[0], FORMS[form][1], seed) for seed in (5, 5, 6)]
+    chosen = FORMS[form]
+    dataset = DATASETS[chosen.method.actions][0]
+    twins = [Member(dataset, chosen.config, seed) for seed in (5, 5, 6)]
     trainer = trained(form, twins, 10)
     first, second, third = (member_tensors(trainer, number) for number in range(3))
     for name in first:
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-6)
-    parameters = next(name for name in first if name in ("agent.policy", "agent.critic"))
-    assert not torch.equal(first[parameters], third[parameters])
+    name = next(iter(network_tensors(trainer, 0)))
+    assert not torch.equal(first[name], third[name])
 
 
 @METHODS
 def test_all_that_determines_further_updates_is_in_the_state(form):
     group = members(form, [0, 1])
-    first, second = trained(form, group, 20), trained(form, group, 3)
+    first, second = trained(form, group, 9), trained(form, group, 2)
     saved = {name: tensor.clone() for name, tensor in flatten(first.state_dict())}
     restore(second.state_dict(), saved)
     for trainer in (first, second):
@@ -99,15 +203,11 @@ def test_all_that_determines_further_updates_is_in_the_state(form):
 @METHODS
 def test_whatever_makes_a_member_diverge_its_neighbours_go_on(form):
     healthy, sick = members(form, [0, 1]), members(form, [0, 1])
-    sick[1] = replace(sick[1], config=replace(sick[1].config, learning_rate=1e30))
-    without, with_sick = trained(form, healthy, 20), trained(form, sick, 20)
+    sick[1] = replace(sick[1], config=FORMS[form].at_rate(1e30))
+    without, with_sick = trained(form, healthy), trained(form, sick)
     assert (without.frozen(), with_sick.frozen()) == ([], [1])
-    parameters = member_tensors(with_sick, 1).keys() & {
-        f"agent.{name}" for name in ("policy", "value", "critic", "target", "rho.parameters")
-    }
-    assert parameters
-    for name in parameters:
-        assert member_tensors(with_sick, 1)[name].isfinite().all(), name
+    for name, tensor in network_tensors(with_sick, 1).items():
+        assert tensor.isfinite().all(), name
     for number in (0, 2):
         ours, theirs = member_tensors(with_sick, number), member_tensors(without, number)
         for name in ours:
@@ -116,15 +216,16 @@ def test_whatever_makes_a_member_diverge_its_neighbours_go_on(form):
 
 def test_a_member_that_diverges_is_frozen_and_its_neighbours_do_not_notice():
     """Rewards near the largest float overflow the squared TD error."""
-    healthy, sick = cql.Config(), cql.Config(reward_scale=1e38)
+    healthy, sick = cql_discrete.Config(), cql_discrete.Config(reward_scale=1e38)
+    dataset = DATASETS["discrete"][0]
     groups = [
-        [Member(DATASETS[0], config, seed) for seed, config in enumerate(configs)]
+        [Member(dataset, config, seed) for seed, config in enumerate(configs)]
         for configs in ([healthy, sick, healthy], [healthy, healthy, healthy])
     ]
-    with_sick = Trainer(cql.METHOD, groups[0], "cpu")
+    with_sick = Trainer(cql_discrete.METHOD, groups[0], "cpu")
     initial = with_sick.agent.q.critic[1].detach().clone()
     with_sick.advance(30)
-    without = trained("cql", groups[1], 30)
+    without = trained("cql-discrete", groups[1], 30)
     assert with_sick.frozen() == [1]
     assert without.frozen() == []
     frozen = with_sick.agent.q.critic[1].detach().clone()
@@ -142,13 +243,14 @@ def test_a_member_that_diverges_is_frozen_and_its_neighbours_do_not_notice():
 
 
 def test_metrics_are_means_since_the_last_reading():
-    group = [Member(DATASETS[0], bc.Config(), seed) for seed in (0, 1)]
-    single = Trainer(bc.METHOD, group, "cpu")
+    dataset, config = DATASETS["discrete"][0], bc_discrete.Config()
+    group = [Member(dataset, config, seed) for seed in (0, 1)]
+    single = Trainer(bc_discrete.METHOD, group, "cpu")
     losses = []
     for _ in range(5):
         single.advance(1)
         losses.append(single.take_metrics()["loss"])
-    many = Trainer(bc.METHOD, group, "cpu")
+    many = Trainer(bc_discrete.METHOD, group, "cpu")
     many.advance(2)
     many.advance(3)
     expected = torch.tensor(losses).mean(0).tolist()
@@ -196,11 +298,11 @@ def test_synchronisation_is_noticed(wait):
 
 def test_members_have_to_agree_in_what_shapes_the_computation():
     group = [
-        Member(DATASETS[0], bc.Config(hidden_sizes=sizes), seed)
+        Member(DATASETS["discrete"][0], bc_discrete.Config(hidden_sizes=sizes), seed)
         for seed, sizes in enumerate([(8,), (16,)])
     ]
     with pytest.raises(ValueError, match="must agree in 'hidden_sizes'"):
-        Trainer(bc.METHOD, group, "cpu")
+        Trainer(bc_discrete.METHOD, group, "cpu")
 
 
 @pytest.mark.gpu
@@ -208,8 +310,56 @@ def test_members_have_to_agree_in_what_shapes_the_computation():
 @METHODS
 def test_a_gpu_trains_the_same_members(form):
     group = members(form, [0, 1])
-    on_cpu, on_gpu = trained(form, group), Trainer(FORMS[form][0], group, "cuda")
-    on_gpu.advance(50)
+    on_cpu, on_gpu = trained(form, group), Trainer(FORMS[form].method, group, "cuda", steps=100)
+    on_gpu.advance(STEPS)
     ours, theirs = dict(flatten(on_cpu.state_dict())), dict(flatten(on_gpu.state_dict()))
     for name in ours:
         torch.testing.assert_close(theirs[name].cpu(), ours[name], rtol=0, atol=1e-4, msg=name)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@METHODS
+def test_captured_updates_are_the_eager_ones(form):
+    """31 updates: three graphs of ten, of which one runs as it is, and a single one."""
+    group = members(form, [0, 1])
+    trainers = [
+        Trainer(FORMS[form].method, group, "cuda", steps=100, capture=capture)
+        for capture in (True, False)
+    ]
+    for trainer in trainers:
+        trainer.advance(31)
+    captured, eager = (dict(flatten(trainer.state_dict())) for trainer in trainers)
+    for name in eager:
+        torch.testing.assert_close(captured[name], eager[name], rtol=0, atol=1e-5, msg=name)
+    ours, theirs = (trainer.take_metrics() for trainer in trainers)
+    for name in theirs:
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@METHODS
+def test_tf32_is_near_fp32(form):
+    group = members(form, [0, 1])
+    trainers = [
+        Trainer(FORMS[form].method, group, "cuda", steps=100, precision=precision)
+        for precision in ("fp32", "tf32")
+    ]
+    losses = []
+    for trainer in trainers:
+        trainer.advance(STEPS)
+        losses.append(trainer.take_metrics()["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05, abs=0.02)
+
+
+@METHODS
+def test_bf16_is_near_fp32(form):
+    group = members(form, [0, 1])
+    losses = []
+    for precision in ("fp32", "bf16"):
+        trainer = trained(form, group, precision=precision)
+        assert trainer.frozen() == []
+        losses.append(trainer.take_metrics()["loss"])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05, abs=0.02)

@@ -129,16 +129,27 @@ def test_listing_filters():
         hetero_bench.list_datasets(family="maze")
 
 
+UNPINNED = {
+    *(f"antmaze-{maze}-noisy-s{level}" for maze in ("medium", "large") for level in (0, 1, 3, 4)),
+    *(
+        f"antmaze-{maze}-{kind}-reds"
+        for maze in ("medium", "large")
+        for kind in ("noisy", "biased")
+    ),
+}
+"""Datasets that no digest is pinned for yet: built by recipe alone, or published elsewhere."""
+
+
 @pytest.mark.parametrize("spec", registry.all_specs().values(), ids=lambda spec: spec.id)
 def test_official_manifests_are_complete(spec):
     assert spec.licence
     assert spec.citation
-    assert spec.transitions
+    assert spec.transitions or spec.name in UNPINNED
     assert spec.reference is not None
     assert spec.environment is not None
     assert spec.observation is not None
     assert spec.action is not None
-    assert spec.sha256
+    assert bool(spec.sha256) != (spec.name in UNPINNED)
     if spec.subset is not None:
         parent = registry.get_spec(spec.subset.parent)
         assert parent.subset is None

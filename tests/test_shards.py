@@ -88,6 +88,45 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_kept_shards_are_taken_up_and_removed_at_the_end(tmp_path):
+    keep = tmp_path / "kept"
+    arguments = {"seed": 7}
+    whole = run_shards(f"{HERE}:draw", arguments, 4, workers=1)
+
+    def interrupt_at(last):
+        told = []
+
+        def progress(done, total):
+            told.append(done)
+            if done == last:
+                raise KeyboardInterrupt
+
+        return progress, told
+
+    progress, _ = interrupt_at(2)
+    with pytest.raises(KeyboardInterrupt):
+        run_shards(f"{HERE}:draw", arguments, 4, workers=1, progress=progress, keep=keep)
+    progress, told = interrupt_at(None)
+    again = run_shards(f"{HERE}:draw", arguments, 4, workers=1, progress=progress, keep=keep)
+    assert told in ([3, 4], [4])  # a third may have been finished before its worker was ended
+    assert len({int(arrays["pid"]) for arrays in again}) == 2
+    for first, second in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(first["values"], second["values"])
+    assert not keep.exists()
+
+
+def test_shards_kept_of_another_job_are_not_used(tmp_path):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_shards(f"{HERE}:draw", {"seed": 7}, 3, progress=interrupt, keep=tmp_path / "kept")
+    other = run_shards(f"{HERE}:draw", {"seed": 8}, 3, keep=tmp_path / "kept")
+    expected = run_shards(f"{HERE}:draw", {"seed": 8}, 3)
+    for first, second in zip(other, expected, strict=True):
+        np.testing.assert_array_equal(first["values"], second["values"])
+
+
 def test_workers_use_one_blas_thread():
     (arrays,) = run_shards(f"{HERE}:threads", {}, 1)
     assert arrays["threads"] == 1

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines import cql, reds, tabular
+from baselines import cql_discrete as cql
+from baselines import reds_discrete as reds
+from baselines import tabular
 from baselines.engine.data import MemberData
 from hetero_bench.envs.gridworld_model import gridworld_model
 from hetero_bench.recipes.gridworld import behaviour_probabilities

@@ -10,13 +10,16 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 
-from baselines import bc, cql
+from baselines import bc_discrete as bc
+from baselines import cql_discrete as cql
+from baselines import td3_bc
 from baselines.engine import estimate, execute, make_plan, train, trained_actors
 from baselines.engine.checkpoint import read_checkpoint, restore, write_checkpoint
 from baselines.engine.trainer import Trainer
 from hetero_bench.runs import read_runs
-from tests.toy import corridor
+from tests.toy import corridor, point
 
 SETTINGS = {"steps": 60, "log_every": 20, "eval_every": 40, "evaluation_episodes": 4}
 CONFIG = cql.Config(hidden_sizes=(8,), batch_size=16, learning_rate=1e-2)
@@ -131,6 +134,50 @@ def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, monkeypatch, af
     assert facts == others
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+CONTROL = {
+    "method": "td3_bc",
+    "datasets": [point(episodes=10)],
+    "configs": td3_bc.Config(hidden_sizes=(8,), batch_size=16, policy_delay=2),
+    "log_every": 7,  # so that it is interrupted between an update of the policy and the next
+    "eval_every": 21,
+    "steps": 42,
+}
+
+
+def test_continuous_control_is_resumed_to_equal_bits(tmp_path, monkeypatch):
+    made = plan(**CONTROL)
+    expected = results(execute(made, tmp_path / "whole", quiet=True, tensorboard=True))
+    with monkeypatch.context() as patch:
+        interrupt(patch, after=3)
+        with pytest.raises(Killed):
+            execute(made, tmp_path / "parts", quiet=True, checkpoint_seconds=0)
+    _, facts = checkpoint(made, tmp_path / "parts")
+    assert facts["step"] == 21
+    assert results(execute(made, tmp_path / "parts", quiet=True)) == expected
+    ours, theirs = (checkpoint(made, tmp_path / name)[0] for name in ("whole", "parts"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert [step for step, _ in expected[0]["metrics"]["policy_loss"]] == [7, 14, 21, 28, 35, 42]
+    assert len(list((tmp_path / "whole").rglob("events.*"))) == 2
+    actor = trained_actors(made, tmp_path / "parts")[1]
+    action = actor(torch.tensor([[1.0, 0.0]]), torch.empty(1, 0))
+    assert action.abs().max() <= 1.0
+
+
+def test_a_method_takes_the_form_of_its_dataset():
+    assert plan().method.actions == "discrete"
+    control = plan(method="bc", datasets=[point()], configs=None)
+    assert (control.method.actions, control.precision) == ("continuous", "fp32")
+    with pytest.raises(ValueError, match="td3_bc is made for continuous actions; there is no disc"):
+        plan(method="td3_bc", configs=None)
+
+
+def test_datasets_have_their_own_defaults():
+    datasets = [point(), point("maze", family="antmaze")]
+    members = plan(method="iql", datasets=datasets, configs=None).members
+    assert [member.config.expectile for member in members] == [0.7, 0.7, 0.9, 0.9]
+    assert {member.label for member in members} == {""}
 
 
 def test_the_same_call_on_a_finished_run_changes_nothing(tmp_path, monkeypatch):
@@ -248,6 +295,7 @@ def test_fingerprints_tell_plans_apart():
         {"configs": cql.Config()},
         {"datasets": [corridor(seed=1)]},
         {"device": "meta"},
+        {"precision": "bf16"},
     ):
         assert plan(**change).fingerprint != base
 
@@ -314,9 +362,10 @@ def test_what_killed_processes_left_is_removed(tmp_path):
     ("change", "error", "message"),
     [
         ({"method": "cqll"}, ValueError, "no method 'cqll'; did you mean cql"),
+        ({"precision": "fp8"}, ValueError, "precision is 'fp8'; expected one of fp32, tf32, bf16"),
         ({"steps": 0}, ValueError, "steps is 0; expected at least 1"),
         ({"evaluation_episodes": -1}, ValueError, "evaluation_episodes is -1"),
-        ({"configs": bc.Config()}, TypeError, r"configured by baselines\.cql\.Config"),
+        ({"configs": bc.Config()}, TypeError, r"configured by baselines\.cql_discrete\.Config"),
         ({"device": "cuda"}, ValueError, "not available"),
         ({"datasets": [corridor(reference=None)]}, ValueError, "registered without reference"),
         ({"datasets": [corridor(environment=None)]}, ValueError, "registered without environment"),
@@ -343,6 +392,8 @@ def test_checkpoints_hold_every_bit_and_refuse_what_does_not_fit(tmp_path):
     write_checkpoint(path, state, {"step": 1})
     tensors, facts = read_checkpoint(path)
     assert facts == {"step": 1}
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() is None  # the header has a limit, and curves have none
     live = {"a": {"b": torch.zeros(3)}, "n": torch.tensor(0)}
     inside = live["a"]["b"]
     restore(live, tensors)

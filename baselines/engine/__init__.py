@@ -10,6 +10,7 @@ from baselines.engine.method import (
     find_methods,
     get_method,
     list_methods,
+    method_forms,
 )
 from baselines.engine.training import execute, make_plan, train
 
@@ -25,6 +26,7 @@ __all__ = [
     "get_method",
     "list_methods",
     "make_plan",
+    "method_forms",
     "run_jobs",
     "train",
     "trained_actors",

@@ -30,6 +30,6 @@ def trained_actors(plan: Plan, out: str | os.PathLike[str] = "runs") -> list[Act
     step = Ledger.of(plan, facts, path).step
     if step < plan.steps:
         raise FileNotFoundError(f"{path} is at step {step:,} of {plan.steps:,}; train it on first")
-    trainer = Trainer(plan.method, plan.members, "cpu")
+    trainer = Trainer.of(plan, device="cpu")
     restore(trainer.state_dict(), tensors)
     return [trainer.agent.actor(number) for number in range(len(plan.members))]

@@ -1,4 +1,8 @@
-"""Checkpoints of a population: tensors and facts in one safetensors file, whole or not at all."""
+"""Checkpoints of a population: tensors and facts in one safetensors file, whole or not at all.
+
+Facts are JSON text in a tensor of bytes: the file's header may not exceed 100 MB, which a large
+population's training curves do.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from torch import Tensor
 
 from hetero_bench.atomic import write_file
 
-_FACTS = "hetero_bench"  # key of the JSON text in the file's header
+_FACTS = "facts"  # name of the tensor of JSON text
 
 
 def flatten(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -35,8 +39,10 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], facts: Mapping[str, A
         facts: Anything else, as JSON values.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in flatten(state)}
-    header = {_FACTS: json.dumps(facts, allow_nan=False)}
-    write_file(path, safetensors.torch.save(tensors, header))
+    text = bytearray(json.dumps(facts, allow_nan=False).encode())
+    write_file(
+        path, safetensors.torch.save({**tensors, _FACTS: torch.frombuffer(text, dtype=torch.uint8)})
+    )
 
 
 def remove_partial_writes(path: Path) -> None:
@@ -57,9 +63,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[_FACTS])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        facts = json.loads(tensors.pop(_FACTS).numpy().tobytes())
+    except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged or not a checkpoint ({error!r}); delete it to start over"
         ) from error

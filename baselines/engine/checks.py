@@ -53,20 +53,41 @@ def check_choice(config: Any, name: str, choices: Collection[Any]) -> None:
         _refuse(config, name, f"one of {', '.join(map(repr, choices))}")
 
 
+def check_sizes(config: Any, name: str = "hidden_sizes") -> None:
+    """Checks the widths of hidden layers.
+
+    Raises:
+        ValueError: If they are wrong; the message has field, value and what was expected.
+    """
+    sizes = getattr(config, name)
+    if not isinstance(sizes, tuple) or not all(
+        isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes
+    ):
+        _refuse(config, name, "a tuple of positive integers")
+
+
 def check_network(config: Any) -> None:
     """Checks ``hidden_sizes``, ``batch_size``, ``learning_rate`` and ``greedy``.
 
     Raises:
         ValueError: If one is wrong; the message has field, value and what was expected.
     """
-    sizes = config.hidden_sizes
-    if not isinstance(sizes, tuple) or not all(
-        isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes
-    ):
-        _refuse(config, "hidden_sizes", "a tuple of positive integers")
+    check_sizes(config)
     check_range(config, "batch_size", 1, whole=True)
     check_range(config, "learning_rate", 0.0, open_low=True)
     check_choice(config, "greedy", (False, True))
+
+
+def check_preparation(config: Any) -> None:
+    """Checks ``batch_size``, ``normalise_observations``, ``reward_scale`` and ``reward_shift``.
+
+    Raises:
+        ValueError: If one is wrong; the message has field, value and what was expected.
+    """
+    check_range(config, "batch_size", 1, whole=True)
+    check_choice(config, "normalise_observations", (False, True))
+    check_range(config, "reward_scale")
+    check_range(config, "reward_shift")
 
 
 def _refuse(config: Any, name: str, expected: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines.engine.preparation import Frame, Preparation, frame_of, prepared_columns
 from baselines.engine.random import MemberRandom
 
 if TYPE_CHECKING:
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 class Batch(NamedTuple):
     """Transitions for every member; ``P`` members, ``B`` transitions each."""
 
-    observations: Tensor  # (P, B, *obs) float32
-    actions: Tensor  # (P, B) int64, or (P, B, act) float32
-    rewards: Tensor  # (P, B) float32, raw
+    observations: Tensor  # (P, B, *obs) float32, as prepared
+    actions: Tensor  # (P, B) int64, or (P, B, act) float32 in [-1, 1]
+    rewards: Tensor  # (P, B) float32, as prepared
     next_observations: Tensor  # (P, B, *obs) float32, true successors, at truncations too
     terminations: Tensor  # (P, B) bool; a truncation is not one
     truncations: Tensor  # (P, B) bool, where trajectories end without terminating
+    next_actions: Tensor  # the dataset's next action, shaped as actions; 0 where there is none
+    has_next: Tensor  # (P, B) bool, false on the last step of a trajectory
     row: Tensor  # (P, B) int64, the transitions' rows in MemberData.rows
 
 
@@ -33,9 +36,12 @@ class MemberData:
     Args:
         datasets: (P,) one dataset per member; they may repeat. Sizes may differ, shapes may not.
         device: Where the transitions live.
+        preparations: (P,) what is done to each member's dataset; nothing by default.
+        steps: Updates that the members are going to take in all.
 
     Attributes:
         num_members: ``P``.
+        steps: Updates that the members are going to take in all, for schedules; None if unknown.
         observation_shape: Shape of one observation.
         action_shape: Shape of one action, ``()`` if discrete.
         discrete: Whether actions are discrete.
@@ -45,34 +51,40 @@ class MemberData:
         sizes: (P,) int64 transitions of each member's dataset.
 
     Raises:
-        ValueError: If two datasets differ in observations or actions.
+        ValueError: If two datasets differ in observations or actions, or continuous actions are
+            out of bounds.
     """
 
-    def __init__(self, datasets: Sequence[Dataset], device: torch.device | str = "cpu"):
-        unique = list(dict.fromkeys(datasets))
-        transitions = [dataset.transitions for dataset in unique]
-        layout = _common_layout(unique)
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        device: torch.device | str = "cpu",
+        *,
+        preparations: Sequence[Preparation] | None = None,
+        steps: int | None = None,
+    ):
+        if preparations is None:
+            preparations = [Preparation()] * len(datasets)
+        pairs = list(zip(datasets, preparations, strict=True))
+        unique = list(dict.fromkeys(pairs))
+        layout = _common_layout(list(dict.fromkeys(datasets)))
         self.observation_shape, self.action_shape, self._num_actions = layout
         self.discrete = self._num_actions is not None
         self.num_members = len(datasets)
         self.device = torch.device(device)
-        sizes = np.array([len(each) for each in transitions])
+        self.steps = steps
+        frames = [frame_of(*pair) for pair in unique]
+        columns = [
+            prepared_columns(*pair, frame, discrete=self.discrete)
+            for pair, frame in zip(unique, frames, strict=True)
+        ]
+        sizes = np.array([len(each["rewards"]) for each in columns])
         self.rows = Batch(
-            observations=_join([each.observations for each in transitions], np.float32, device),
-            actions=_join(
-                [each.actions for each in transitions],
-                np.int64 if self.discrete else np.float32,
-                device,
-            ),
-            rewards=_join([each.rewards for each in transitions], np.float32, device),
-            next_observations=_join(
-                [each.next_observations for each in transitions], np.float32, device
-            ),
-            terminations=_join([each.terminations for each in transitions], np.bool_, device),
-            truncations=_join([each.truncations for each in transitions], np.bool_, device),
+            **{name: _join([each[name] for each in columns], device) for name in columns[0]},
             row=torch.arange(int(sizes.sum()), device=device),
         )
-        which = [unique.index(dataset) for dataset in datasets]
+        which = [unique.index(pair) for pair in pairs]
+        self._frames = [frames[each] for each in which]
         self.sizes = torch.from_numpy(sizes[which]).to(device)
         self.offsets = torch.from_numpy((np.cumsum(sizes) - sizes)[which]).to(device)
 
@@ -101,6 +113,21 @@ class MemberData:
         if self._num_actions is None:
             raise ValueError("continuous actions have no number; look at `discrete` first")
         return self._num_actions
+
+    @property
+    def action_size(self) -> int:
+        """Length of a continuous action, a vector.
+
+        Raises:
+            ValueError: If actions are discrete or have another shape.
+        """
+        if self.discrete or len(self.action_shape) != 1:
+            raise ValueError(f"actions have shape {self.action_shape}; expected continuous vectors")
+        return self.action_shape[0]
+
+    def frame(self, member: int) -> Frame:
+        """Returns the way from a member's environment to its networks and back, on the CPU."""
+        return self._frames[member]
 
     def sample(self, random: MemberRandom, batch_size: int) -> Batch:
         """Draws transitions uniformly with replacement, each member from its own dataset.
@@ -168,6 +195,6 @@ def _name(dataset: Dataset) -> str:
     return " ".join(parts)
 
 
-def _join(arrays: list[np.ndarray], dtype: type, device: torch.device | str) -> Tensor:
-    """Concatenates memory-mapped arrays into one tensor on the device."""
-    return torch.from_numpy(np.concatenate(arrays).astype(dtype, copy=False)).to(device)
+def _join(arrays: list[np.ndarray], device: torch.device | str) -> Tensor:
+    """Concatenates arrays into one tensor on the device."""
+    return torch.from_numpy(np.concatenate(arrays)).to(device)

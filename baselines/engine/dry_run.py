@@ -40,7 +40,7 @@ def estimate(plan: Plan, *, seconds: float = 1.0) -> Estimate:
         plan: The population.
         seconds: How long to time.
     """
-    trainer = Trainer(plan.method, plan.members, plan.device)
+    trainer = Trainer.of(plan)
     trainer.advance(WARM_UP_UPDATES)
     _wait(plan.device)
     begun, updates = time.perf_counter(), 0

@@ -28,7 +28,7 @@ from rich.progress import (
 
 import hetero_bench
 from baselines.engine.display import LINE_SECONDS
-from baselines.engine.method import get_method
+from baselines.engine.method import method_forms
 from baselines.engine.plan import Plan
 from baselines.engine.training import STALE, execute, make_plan
 from hetero_bench.runs import Run
@@ -42,7 +42,7 @@ class Job:
 
     Attributes:
         method: Name of the method.
-        configs: Its configs, one per hyperparameter setting.
+        configs: Its configs, one per hyperparameter setting; None for each dataset's defaults.
         datasets: (id, draw) of each dataset; draw None for a whole dataset.
         seeds: Member seeds.
         steps: Gradient steps.
@@ -50,7 +50,7 @@ class Job:
     """
 
     method: str
-    configs: tuple[Any, ...]
+    configs: tuple[Any, ...] | None
     datasets: tuple[tuple[str, int | None], ...]
     seeds: tuple[int, ...]
     steps: int
@@ -59,12 +59,14 @@ class Job:
     @property
     def members(self) -> int:
         """Size of the population."""
-        return len(self.configs) * len(self.datasets) * len(self.seeds)
+        settings = 1 if self.configs is None else len(self.configs)
+        return settings * len(self.datasets) * len(self.seeds)
 
     @property
     def title(self) -> str:
         """What progress bars call it."""
-        return f"{get_method(self.method).title} × {self.members}"
+        title = next(iter(method_forms(self.method).values())).title
+        return f"{title} × {self.members}"
 
     def plan(self) -> Plan:
         """Loads the datasets and makes the plan."""

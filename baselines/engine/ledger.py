@@ -108,7 +108,7 @@ class Ledger(BaseModel):
         member = plan.members[number]
         reference = member.dataset.spec.reference
         assert reference is not None, "the plan has checked it"
-        names = self.log[0].metrics if self.log else {}
+        names = dict.fromkeys(name for entry in self.log for name in entry.metrics)
         return Run(
             method=plan.method.name,
             config=config_values(member.config),
@@ -124,7 +124,11 @@ class Ledger(BaseModel):
             evaluations=self.evaluations[number],
             status="diverged" if number in self.diverged else "finished",
             metrics={
-                name: [(entry.step, entry.metrics[name][number]) for entry in self.log]
+                name: [
+                    (entry.step, entry.metrics[name][number])
+                    for entry in self.log
+                    if name in entry.metrics
+                ]
                 for name in names
             },
             versions=self.versions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -38,9 +38,16 @@ class Member:
 
 
 def make_members(
-    datasets: Sequence[Dataset], configs: Sequence[Any], seeds: Sequence[int]
+    datasets: Sequence[Dataset],
+    configs: Sequence[Any] | Callable[[Dataset], Sequence[Any]],
+    seeds: Sequence[int],
 ) -> list[Member]:
     """Returns datasets × configs × seeds, seeds varying fastest.
+
+    Args:
+        datasets: The datasets.
+        configs: The configs for every dataset, or a function that returns those for one.
+        seeds: The seeds.
 
     Raises:
         ValueError: If one of the three is empty or has repetitions, or a seed is not a
@@ -51,18 +58,25 @@ def make_members(
             raise ValueError(f"seed {seed!r} is not a non-negative integer")
     seeds = [int(seed) for seed in seeds]
     which = [(dataset.id, dataset.size, dataset.draw) for dataset in datasets]
-    for name, values in (("dataset", which), ("config", configs), ("seed", seeds)):
-        if not values:
-            raise ValueError(f"a population needs at least one {name}; got none")
-        if len(set(values)) != len(values):
-            raise ValueError(f"each {name} may occur once in a population; got {list(values)}")
-    labels = differences(configs)
-    return [
-        Member(dataset, config, seed, label)
-        for dataset in datasets
-        for config, label in zip(configs, labels, strict=True)
-        for seed in seeds
-    ]
+    _check_distinct("dataset", which)
+    _check_distinct("seed", seeds)
+    members = []
+    for dataset in datasets:
+        own = configs(dataset) if callable(configs) else configs
+        _check_distinct("config", own)
+        members += [
+            Member(dataset, config, seed, label)
+            for config, label in zip(own, differences(own), strict=True)
+            for seed in seeds
+        ]
+    return members
+
+
+def _check_distinct(name: str, values: Sequence[Any]) -> None:
+    if not values:
+        raise ValueError(f"a population needs at least one {name}; got none")
+    if len(set(values)) != len(values):
+        raise ValueError(f"each {name} may occur once in a population; got {list(values)}")
 
 
 def product(config: Any, sweep: Mapping[str, Sequence[Any]]) -> list[Any]:
@@ -99,8 +113,14 @@ def _short(value: Any) -> str:
 
 
 def per_member(configs: Sequence[Any], name: str, device: torch.device | str) -> Tensor:
-    """Returns the (P,) float32 values of a numeric hyperparameter, which members may differ in."""
-    values = [float(getattr(config, name)) for config in configs]
+    """Returns the (P,) float32 values of a numeric hyperparameter, which members may differ in.
+
+    Raises:
+        ValueError: If it is None for some members and a number for others.
+    """
+    values = [getattr(config, name) for config in configs]
+    if None in values:
+        shared(configs, name)
     return torch.tensor(values, dtype=torch.float32, device=device)
 
 

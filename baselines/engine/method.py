@@ -1,18 +1,28 @@
-"""What a method is to the engine, and the search for methods: one file, found by its ``METHOD``."""
+"""What a method is to the engine, and the search for methods: one file, found by its ``METHOD``.
+
+A method for both kinds of action is two files, ``<name>.py`` for continuous actions and
+``<name>_discrete.py``; both declare the same name, and the dataset decides which one is meant.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 import baselines
 from baselines.engine.data import Batch, MemberData
+from baselines.engine.preparation import ActionKind, Preparation
+
+if TYPE_CHECKING:
+    from hetero_bench import Dataset, DatasetSpec
 
 
 class Actor(Protocol):
@@ -61,25 +71,75 @@ class Agent(Protocol):
         ...
 
 
+@runtime_checkable
+class PhasedAgent(Protocol):
+    """An agent (:class:`Agent`) whose updates are not all alike, as if the actor moves less often.
+
+    What an update consists of depends on its number alone, which the host knows: no update has a
+    branch on the device, and the engine may capture one graph per phase.
+    """
+
+    active: Tensor
+
+    def phase(self, step: int) -> Hashable:
+        """Returns what update number ``step`` (0, 1, ...) consists of; ``update`` is given it."""
+        ...
+
+    def update(self, batch: Batch, phase: Any) -> dict[str, Tensor]:
+        """Takes one gradient step; see :meth:`Agent.update`.
+
+        Returns:
+            Metrics by name, (P,) each, on the device. They are averaged over the updates that
+            return them.
+        """
+        ...
+
+    def actor(self, member: int) -> Actor:
+        """Returns a copy of one member's policy on the CPU."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Returns the live tensors, nested, that determine all further updates."""
+        ...
+
+
+def unprepared(config: Any, dataset: Dataset) -> Preparation:
+    """Returns that a method takes observations and rewards as they are."""
+    return Preparation()
+
+
 @dataclass(frozen=True)
 class Method:
-    """A reference method, as ``baselines/<name>.py`` declares it in ``METHOD``.
+    """A reference method, as its file declares it in ``METHOD``.
 
     Attributes:
-        name: What the command line and run records call it.
+        name: What the command line and run records call it, for either kind of action.
         title: What tables and figures call it.
         paper: Where it was published.
         config: Frozen dataclass of hyperparameters. Every one has ``batch_size``.
         agent: Makes the learners of a population from (P,) configs, its data and (P,) seeds.
-        actions: Kinds of action it is made for.
+        actions: The kind of action it is made for.
+        prepare: What is done to a dataset for a member with a config.
+        overrides: Defaults that differ by dataset: fields of the config, by dataset family or by
+            pattern of dataset names such as ``hopper-*``. All that match apply, later ones last.
     """
 
     name: str
     title: str
     paper: str
     config: type
-    agent: Callable[[Sequence[Any], MemberData, Sequence[int]], Agent]
-    actions: tuple[Literal["discrete", "continuous"], ...]
+    agent: Callable[[Sequence[Any], MemberData, Sequence[int]], Agent | PhasedAgent]
+    actions: ActionKind
+    prepare: Callable[[Any, Dataset], Preparation] = unprepared
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def config_for(self, spec: DatasetSpec) -> Any:
+        """Returns the default hyperparameters for a dataset."""
+        changes: dict[str, Any] = {}
+        for key, values in self.overrides.items():
+            if key == spec.family or fnmatchcase(spec.name, key):
+                changes.update(values)
+        return dataclasses.replace(self.config(), **changes)
 
 
 def list_methods() -> list[Method]:
@@ -91,7 +151,7 @@ def find_methods() -> tuple[list[Method], dict[str, Exception]]:
     """Returns the methods in the order of their names, and why other modules do not import.
 
     Returns:
-        The methods, and errors by module name.
+        The methods, continuous forms before discrete ones, and errors by module name.
     """
     methods, broken = [], {}
     for name in _module_names():
@@ -101,26 +161,61 @@ def find_methods() -> tuple[list[Method], dict[str, Exception]]:
             broken[name] = error
         else:
             methods += [module.METHOD] if hasattr(module, "METHOD") else []
-    return sorted(methods, key=lambda method: method.name), broken
+    return sorted(methods, key=lambda method: (method.name, method.actions)), broken
 
 
-def get_method(name: str) -> Method:
-    """Looks a method up by name; imports its own module only, if that is called like it.
+def get_method(name: str, actions: ActionKind | None = None) -> Method:
+    """Looks a method up; imports only modules that are called like it where there are such.
+
+    Args:
+        name: Its name.
+        actions: The kind of action; may be left out if the method has one form only.
+
+    Raises:
+        ValueError: If there is none; the message suggests the nearest names, or says for which
+            actions there is one.
+        ImportError: If its module cannot be imported.
+    """
+    return pick_form(method_forms(name), actions)
+
+
+def pick_form(forms: Mapping[ActionKind, Method], actions: ActionKind | None) -> Method:
+    """Returns the form of a method for a kind of action; None will do if there is one form only.
+
+    Raises:
+        ValueError: If there is none, or more than one for None.
+    """
+    if actions is not None and actions in forms:
+        return forms[actions]
+    name, there_are = next(iter(forms.values())).name, " and ".join(forms)
+    if actions is not None:
+        raise ValueError(f"{name} is made for {there_are} actions; there is no {actions} form")
+    if len(forms) > 1:
+        raise ValueError(f"{name} has forms for {there_are} actions; say which is meant")
+    return next(iter(forms.values()))
+
+
+def method_forms(name: str) -> dict[ActionKind, Method]:
+    """Returns the one or two methods of a name, by their kind of action.
 
     Raises:
         ValueError: If there is none; the message suggests the nearest names.
-        ImportError: If its module cannot be imported.
+        ImportError: If a module that is called like it cannot be imported.
     """
-    if name in _module_names():
-        method = getattr(importlib.import_module(f"baselines.{name}"), "METHOD", None)
-        if method is not None and method.name == name:
-            return method
+    modules = [each for each in (name, f"{name}_discrete") if each in _module_names()]
+    likely = [
+        getattr(importlib.import_module(f"baselines.{each}"), "METHOD", None) for each in modules
+    ]
+    named = [method for method in likely if method is not None and method.name == name]
+    if named:
+        return {method.actions: method for method in named}
     found, broken = find_methods()
-    methods = {method.name: method for method in found}
-    if name in methods:
-        return methods[name]
-    close = difflib.get_close_matches(name, methods, n=2, cutoff=0.4)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(methods)}"
+    named = [method for method in found if method.name == name]
+    if named:
+        return {method.actions: method for method in named}
+    names = list(dict.fromkeys(method.name for method in found))
+    close = difflib.get_close_matches(name, names, n=2, cutoff=0.4)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names)}"
     unread = f" Not importable: {', '.join(broken)}." if broken else ""
     raise ValueError(f"no method {name!r}; {hint}{unread}")
 

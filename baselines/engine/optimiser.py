@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+Schedule = Callable[[Tensor], Tensor]
+"""Factor of the step size as a function of the number of steps taken, on the device."""
+
+
+def cosine(total: int) -> Schedule:
+    """Returns the schedule that falls from 1 to 0 in ``total`` steps along half a cosine.
+
+    Loshchilov and Hutter, "SGDR", ICLR 2017, Equation 5, without restarts.
+    """
+    return lambda steps: 0.5 * (1.0 + torch.cos(math.pi * (steps / total).clamp(max=1.0)))
 
 
 class MemberAdam:
@@ -17,6 +31,7 @@ class MemberAdam:
         learning_rate: (P,) step sizes.
         betas: Decay rates of the two moments.
         eps: Added to the root of the second moment.
+        schedule: Changes the step sizes over time; constant by default.
     """
 
     def __init__(
@@ -26,11 +41,13 @@ class MemberAdam:
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        schedule: Schedule | None = None,
     ):
         self.parameters = parameters
-        self.learning_rate = learning_rate.unsqueeze(-1)
+        self.learning_rate = learning_rate
         self.betas = betas
         self.eps = eps
+        self.schedule = schedule
         self.first_moment = torch.zeros_like(parameters, requires_grad=False)
         self.second_moment = torch.zeros_like(parameters, requires_grad=False)
         # float64: 1 - beta**t loses digits in float32 for beta near 1.
@@ -46,9 +63,7 @@ class MemberAdam:
                 switched off before the step.
         """
         (gradient,) = torch.autograd.grad(losses.sum(), self.parameters)
-        size = gradient.movedim(-2, 0).flatten(1).sum(-1)  # NaN and infinity survive a sum
-        active.logical_and_((losses.detach() + size).isfinite())
-        self.step(gradient, active)
+        self.step(gradient, note_finite(active, losses.detach(), gradient))
 
     @torch.no_grad()
     def step(self, gradient: Tensor, active: Tensor) -> None:
@@ -59,19 +74,57 @@ class MemberAdam:
             active: (P,) bool. The parameters of other members keep every bit, whatever their
                 gradient is.
         """
+        rate = self.learning_rate
+        if self.schedule is not None:
+            rate = rate * self.schedule(self.steps).to(rate.dtype)
         self.steps.add_(1.0)
+        if gradient.device.type == "cpu":
+            self._step_by_member(gradient, active, rate)
+        else:
+            self._step_together(gradient, active, rate)
+
+    def _step_together(self, gradient: Tensor, active: Tensor, rate: Tensor) -> None:
+        """Takes the step in elementwise kernels over all members: few launches."""
         first_decay, second_decay = self.betas
         self.first_moment.lerp_(gradient, 1.0 - first_decay)
         self.second_moment.mul_(second_decay).addcmul_(gradient, gradient, value=1 - second_decay)
         dtype = self.parameters.dtype
         first_correction = (1.0 - first_decay**self.steps).to(dtype)
         second_correction = (1.0 - second_decay**self.steps).sqrt().to(dtype)
-        rate = self.learning_rate / first_correction
+        rate = (rate / first_correction).unsqueeze(-1)
         update = self.second_moment.sqrt().div_(second_correction).add_(self.eps)
         update = torch.div(self.first_moment, update, out=update).mul_(rate)
         # torch.where, not a rate of zero: zero times NaN would still be NaN.
         update = torch.where(active.unsqueeze(-1), update, 0.0)
         self.parameters.sub_(update)
+
+    def _step_by_member(self, gradient: Tensor, active: Tensor, rate: Tensor) -> None:
+        """Takes the step in one pass over memory, member by member: a CPU is bound by memory."""
+        steps = self.steps.float()
+        skip = (~active).float()
+        first_decay, second_decay = self.betas
+        # The kernel takes rows to be dense, whatever their strides say.
+        buffers = (
+            self.parameters.detach(),
+            gradient.contiguous(),
+            self.first_moment,
+            self.second_moment,
+        )
+        for member in range(len(active)):
+            rows = [list(each[..., member, :].reshape(-1, each.shape[-1])) for each in buffers]
+            torch.ops.aten._fused_adam_.tensor_lr(
+                *rows,
+                [],
+                [steps] * len(rows[0]),
+                lr=rate[member],
+                beta1=first_decay,
+                beta2=second_decay,
+                weight_decay=0.0,
+                eps=self.eps,
+                amsgrad=False,
+                maximize=False,
+                found_inf=skip[member],
+            )
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns the live tensors of the moments and the number of steps."""
@@ -80,6 +133,19 @@ class MemberAdam:
             "second_moment": self.second_moment,
             "steps": self.steps,
         }
+
+
+def note_finite(active: Tensor, losses: Tensor, gradient: Tensor) -> Tensor:
+    """Switches off members whose loss or gradient is not finite.
+
+    Args:
+        active: (P,) bool, changed in place and returned.
+        losses: (P,).
+        gradient: (*stack, n), the last stack axis members.
+    """
+    size = gradient.sum(-1)  # NaN and infinity survive a sum
+    size = size.sum(0) if size.dim() > 1 else size
+    return active.logical_and_((losses + size).isfinite())
 
 
 @torch.no_grad()

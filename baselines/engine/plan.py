@@ -14,6 +14,7 @@ import torch
 
 from baselines.engine.members import Member
 from baselines.engine.method import Method
+from baselines.engine.precision import PRECISIONS, Precision
 from hetero_bench.runs import DatasetRecord
 
 
@@ -29,6 +30,7 @@ class Plan:
         eval_every: Steps between two evaluations; None for the final one only.
         evaluation_episodes: Episodes per evaluation; None for the dataset's number.
         device: ``cpu`` or a torch device.
+        precision: Of the networks' matrix products; see :mod:`baselines.engine.precision`.
 
     Raises:
         ValueError: If a number is out of range, or a member's results could not be recorded.
@@ -41,6 +43,7 @@ class Plan:
     eval_every: int | None
     evaluation_episodes: int | None
     device: str
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "eval_every", "evaluation_episodes"):
@@ -54,6 +57,10 @@ class Plan:
                         f"{dataset.id} was registered without {part}; training evaluates and "
                         f"records scores, so add the {part} when registering it"
                     )
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
+            )
         if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device {self.device!r} is not available; expected cpu here")
 
@@ -83,6 +90,7 @@ class Plan:
             "eval_every": self.eval_every,
             "evaluation_episodes": self.evaluation_episodes,
             "device": torch.device(self.device).type,
+            "precision": self.precision,
             "members": [
                 {
                     "dataset": dataset_record(member).model_dump(exclude={"provenance"}),

@@ -94,6 +94,17 @@ class MemberRandom:
             high = high.view(-1, *(1 for _ in shape))
         return _shift_right(self.bits(*shape), 32).mul_(high).bitwise_right_shift_(32)
 
+    def bernoulli(self, probability: float, *shape: int) -> Tensor:
+        """Returns (P, *shape) bool that are true with a probability, to 16 bits.
+
+        Args:
+            probability: In [0, 1].
+            shape: Shape of each member's draw. Four numbers are made of one word.
+        """
+        count = math.prod(shape)
+        lanes = self.bits(-(-count // 4)).view(torch.int16)[:, :count]
+        return (lanes < round(probability * 2**16) - 2**15).view(-1, *shape)
+
     def normal(self, *shape: int) -> Tensor:
         """Returns (P, *shape) float32 standard normals (Box and Muller's transform)."""
         radius, angle = self.uniform(2, *shape).unbind(1)

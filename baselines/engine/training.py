@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import torch
 
 import hetero_bench
 from baselines.engine.checkpoint import (
@@ -22,8 +23,10 @@ from baselines.engine.display import Display
 from baselines.engine.evaluation import evaluate_member
 from baselines.engine.ledger import Ledger, LogEntry
 from baselines.engine.members import make_members
-from baselines.engine.method import Method, get_method
+from baselines.engine.method import Method, get_method, method_forms
 from baselines.engine.plan import Plan
+from baselines.engine.precision import Precision
+from baselines.engine.preparation import action_kind
 from baselines.engine.tensorboard import Curves
 from baselines.engine.trainer import Trainer
 from hetero_bench.runs import Run, read_run_file, write_run
@@ -46,6 +49,7 @@ def make_plan(
     log_every: int = 500,
     eval_every: int | None = None,
     evaluation_episodes: int | None = None,
+    precision: Precision | None = None,
 ) -> Plan:
     """Makes the plan of one population: datasets × configs × seeds.
 
@@ -53,36 +57,49 @@ def make_plan(
         method: A method or its name.
         datasets: Datasets or their ids, with equal observation shapes and action spaces.
         seeds: Member seeds.
-        configs: The method's ``Config``, several of them for a sweep, or None for its defaults.
+        configs: The method's ``Config``, several of them for a sweep, a function that returns these
+            for a dataset, or None for the method's defaults for each dataset.
         steps: Gradient steps.
         device: ``cpu`` or a torch device.
         log_every: Steps between two points of the training curves.
         eval_every: Steps between two evaluations; None for the final one only.
         evaluation_episodes: Episodes per evaluation; None for the dataset's number.
+        precision: Of the networks' matrix products; by default fp32 on a CPU, tf32 on a GPU.
 
     Raises:
-        ValueError: If the method is unknown, or anything is missing or out of range.
+        ValueError: If the method is unknown or not for the datasets' kind of action, or anything is
+            missing or out of range.
         UnknownDatasetError: If no dataset has an id.
     """
-    method = get_method(method) if isinstance(method, str) else method
-    if configs is None:
-        configs = method.config()
-    if not isinstance(configs, Sequence):
-        configs = [configs]
-    for config in configs:
-        if not isinstance(config, method.config):
-            raise TypeError(
-                f"{method.name} is configured by {method.config.__module__}.Config; got {config!r}"
-            )
+    if isinstance(method, str):
+        method_forms(method)  # an unknown name is told before data is loaded
     loaded = [hetero_bench.load(each) if isinstance(each, str) else each for each in datasets]
+    if isinstance(method, str):
+        if not loaded:
+            raise ValueError("a population needs at least one dataset; got none")
+        method = get_method(method, action_kind(loaded[0]))
+
+    def configs_of(dataset: hetero_bench.Dataset) -> list[Any]:
+        given = configs(dataset) if callable(configs) else configs
+        given = method.config_for(dataset.spec) if given is None else given
+        several = list(given) if isinstance(given, Sequence) else [given]
+        for config in several:
+            if not isinstance(config, method.config):
+                expected = f"{method.config.__module__}.Config"
+                raise TypeError(f"{method.name} is configured by {expected}; got {config!r}")
+        return several
+
+    if precision is None:
+        precision = "tf32" if torch.device(device).type == "cuda" else "fp32"
     return Plan(
         method=method,
-        members=tuple(make_members(loaded, configs, seeds)),
+        members=tuple(make_members(loaded, configs_of, seeds)),
         steps=steps,
         log_every=log_every,
         eval_every=eval_every,
         evaluation_episodes=evaluation_episodes,
         device=device,
+        precision=precision,
     )
 
 
@@ -107,7 +124,7 @@ def train(
         method: A method or its name.
         datasets: Datasets or their ids, with equal observation shapes and action spaces.
         seeds: Member seeds.
-        configs: The method's ``Config``, several of them for a sweep, or None for its defaults.
+        configs: See :func:`make_plan`.
         steps: Gradient steps.
         out: Folder for results; see :meth:`~baselines.engine.plan.Plan.run_path`.
         overwrite: Replace finished results, of this run or of others.
@@ -225,7 +242,7 @@ class Session:
     def train(self, checkpoint_seconds: float, curves: Curves | None) -> None:
         """Trains to the end, with logs, evaluations and checkpoints on the way."""
         plan, ledger, display = self.plan, self.ledger, self.display
-        trainer = Trainer(plan.method, plan.members, plan.device)
+        trainer = Trainer.of(plan)
         if self.saved is not None:
             restore(trainer.state_dict(), self.saved)
             display.say(f"{display.title}: resuming at step {ledger.step:,} from {self.path}")

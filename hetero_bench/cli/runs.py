@@ -19,13 +19,19 @@ def evaluate(
     seed: Annotated[int, arg(help="Seed of the episodes.")] = 0,
     num_envs: Annotated[int | None, arg(help="Environments stepped together.")] = None,
     json: Annotated[bool, arg(help="Print every episode's return and length as JSON.")] = False,
+    picture: Annotated[
+        Path | None, arg(help="Draw where episodes ended in the maze, as PNG.")
+    ] = None,
     register: Register = (),
 ) -> int:
     """Runs a policy in a dataset's evaluation environment."""
     from json import dumps
 
     from hetero_bench import evaluation
+    from hetero_bench.atomic import write_file
+    from hetero_bench.ends_plotting import ends_map
     from hetero_bench.envs.batch import make_env, require_environment
+    from hetero_bench.plotting import to_png
     from hetero_bench.policies import find_policy
     from hetero_bench.registry import get_spec
 
@@ -34,12 +40,17 @@ def evaluate(
     env = make_env(require_environment(spec))
     action_space = env.action_space
     env.close()
+    if picture is not None and getattr(env.unwrapped, "regions", None) is None:
+        raise ValueError(f"the environment of {spec.id} is no maze; leave out --picture")
     sys.path.insert(0, os.getcwd())  # as python -m does, so that one's own module is found
     result = evaluation.evaluate(
         find_policy(policy, action_space), spec, episodes=episodes, seed=seed, num_envs=num_envs
     )
+    if picture is not None and result.ends is not None:
+        write_file(picture, to_png(ends_map(result.ends, result.dataset_id)))
+        print(f"wrote {picture}", file=sys.stderr)
     if not json:
-        print(result)
+        print(result, *filter(None, [result.ends]), sep="\n")
         return 0
     document = {
         "dataset": result.dataset_id,
@@ -50,6 +61,7 @@ def evaluate(
         "success_rate": result.success_rate,
         "scores": None if result.scores is None else result.scores.tolist(),
         **result.record(step=0).model_dump(exclude={"step"}),
+        "ends": None if result.ends is None else result.ends.document(),
     }
     print(dumps(document))
     return 0

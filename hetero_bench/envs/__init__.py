@@ -23,6 +23,7 @@ def register_environments() -> None:
             gymnasium.register(
                 f"hetero_bench/AntMaze{name}-v0",
                 entry_point="hetero_bench.envs.antmaze:AntMazeEnv",
+                vector_entry_point="hetero_bench.envs.antmaze_vector:AntMazeVectorEnv",
                 kwargs={"maze": name.lower()},
                 max_episode_steps=max_episode_steps,
             )

@@ -21,6 +21,8 @@ from hetero_bench.envs.antmaze_model import (
     ant_model,
 )
 from hetero_bench.envs.antmaze_rendering import DEFAULT_IMAGE_SIZE, TopDownRenderer
+from hetero_bench.envs.regions import Regions, antmaze_regions
+from hetero_bench.envs.render_modes import check_render_mode
 
 GOAL_RADIUS = 0.5
 """Metres."""
@@ -97,18 +99,12 @@ class AntMazeEnv(gymnasium.Env):
         render_mode: str | None = None,
         image_size: int = DEFAULT_IMAGE_SIZE,
     ) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(
-                f"render_mode is {render_mode!r}; expected None or one of "
-                f"{self.metadata['render_modes']}"
-            )
+        check_render_mode(render_mode, self.metadata)
         self.layout: AntMazeLayout = get_layout(maze)
         self.render_mode = render_mode
         self.image_size = image_size
-        self.observation_space = gymnasium.spaces.Box(
-            -np.inf, np.inf, (NUM_OBSERVATIONS,), np.float64
-        )
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (NUM_JOINTS,), np.float32)
+        self.observation_space = observation_space()
+        self.action_space = action_space()
         self.goal = self.layout.centres[self.layout.goal].copy()
         self._ant = AntBatch(maze_model(self.layout), 1)
         self._renderer: TopDownRenderer | None = None
@@ -123,6 +119,16 @@ class AntMazeEnv(gymnasium.Env):
         """The simulator's state."""
         return self._ant.data[0]
 
+    @property
+    def regions(self) -> Regions:
+        """The cells of the maze, by which evaluation tells where episodes end."""
+        return antmaze_regions(self.layout)
+
+    @property
+    def position(self) -> np.ndarray:
+        """(2,) float64 x and y of the torso, metres."""
+        return self._ant.observations[0, :2].copy()
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -132,7 +138,11 @@ class AntMazeEnv(gymnasium.Env):
             ValueError: If an option is unknown, not two finite numbers, or inside a wall.
         """
         super().reset(seed=seed)
-        options = options or {}
+        options = {} if options is None else options
+        if not isinstance(options, dict):
+            raise ValueError(
+                f"reset options are {options!r}; expected a dict such as {{'goal': (4.0, 0.0)}}"
+            )
         unknown = sorted(set(options) - {"goal", "start"})
         if unknown:
             raise ValueError(f"unknown reset options {unknown}; expected 'goal' and 'start'")
@@ -177,8 +187,8 @@ class AntMazeEnv(gymnasium.Env):
         return self._ant.observations[0].copy()
 
     def _info(self) -> dict[str, Any]:
-        xy = self._ant.observations[0, :2].copy()
-        success = bool(np.linalg.norm(xy - self.goal) <= GOAL_RADIUS)
+        xy = self.position
+        success = bool(at_goals(xy, self.goal))
         return {"xy": xy, "goal": self.goal.copy(), "success": success}
 
     def _position(self, name: str, value: Any) -> np.ndarray:
@@ -189,9 +199,11 @@ class AntMazeEnv(gymnasium.Env):
         if position.shape != (2,) or not np.isfinite(position).all():
             raise ValueError(f"{name} is {value!r}; expected x and y in metres, both finite")
         if self.layout.cells_at(position[None])[0] < 0:
+            x, y = self.layout.centres[self.layout.nearest_cells(position[None])[0]]
             raise ValueError(
                 f"{name} ({position[0]:g}, {position[1]:g}) lies in no free cell of maze "
-                f"{self.layout.name!r}; the origin is the centre of the start cell"
+                f"{self.layout.name!r}; the nearest one's centre is ({x:g}, {y:g}), and the "
+                "origin is the centre of the start cell"
             )
         return position
 
@@ -199,6 +211,21 @@ class AntMazeEnv(gymnasium.Env):
 def maze_model(layout: AntMazeLayout) -> mujoco.MjModel:
     """Returns the compiled model of the ant in a maze, shared between callers."""
     return ant_model(layout.wall_centres, CELL_SIZE / 2)
+
+
+def observation_space() -> gymnasium.spaces.Box:
+    """Returns the space of observations; see :class:`AntMazeEnv`."""
+    return gymnasium.spaces.Box(-np.inf, np.inf, (NUM_OBSERVATIONS,), np.float64)
+
+
+def action_space() -> gymnasium.spaces.Box:
+    """Returns the space of actions; see :class:`AntMazeEnv`."""
+    return gymnasium.spaces.Box(-1.0, 1.0, (NUM_JOINTS,), np.float32)
+
+
+def at_goals(positions: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    """Returns whether positions (..., 2) are at their goals (..., 2)."""
+    return np.linalg.norm(positions - goals, axis=-1) <= GOAL_RADIUS
 
 
 def draw_goals(centres: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -181,6 +181,11 @@ def get_layout(maze: str | Sequence[str]) -> AntMazeLayout:
                 "sequence of rows"
             )
         return _build(maze, MAZES[maze])
+    if not isinstance(maze, Sequence) or not all(isinstance(row, str) for row in maze):
+        raise ValueError(
+            f"maze is {maze!r}; expected one of {', '.join(MAZES)}, or a sequence of rows, each "
+            f"a string of {' '.join(KNOWN_MARKS)}"
+        )
     return _build("custom", tuple(maze))
 
 

@@ -13,8 +13,9 @@ Source: Fu et al. (2020), "D4RL: Datasets for deep data-driven reinforcement lea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 
 import gymnasium
@@ -117,20 +118,25 @@ def set_initial_state(
 
 
 class AntBatch:
-    """Ants that share one model and are stepped one after the other on one core.
+    """Ants that share one model and are stepped by one thread or several, to equal bits.
+
+    MuJoCo lets go of Python's lock while it steps, so ``t`` threads are nearly ``t`` times as fast.
 
     Args:
         model: From :func:`ant_model`.
         size: How many ants ``n``.
+        threads: Threads to step them with.
 
     Attributes:
         observations: (n, 29) float64, positions then velocities; overwritten by each call.
     """
 
-    def __init__(self, model: mujoco.MjModel, size: int) -> None:
+    def __init__(self, model: mujoco.MjModel, size: int, threads: int = 1) -> None:
         self.model = model
         self.data = [mujoco.MjData(model) for _ in range(size)]
         self.observations = np.empty((size, NUM_OBSERVATIONS))
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def reset(
         self, index: int, rng: np.random.Generator, xy: Sequence[float] | np.ndarray | None = None
@@ -152,11 +158,13 @@ class AntBatch:
             ``observations`` (n, 29).
         """
         controls = np.clip(actions, -1.0, 1.0)
-        for row, index in enumerate(range(len(self.data)) if indices is None else indices):
-            data = self.data[index]
-            data.ctrl[:] = controls[row]
-            mujoco.mj_step(self.model, data, FRAME_SKIP)
-            self.observe(index)
+        pairs = list(enumerate(range(len(self.data)) if indices is None else indices))
+        if self._pool is None:
+            self._advance(controls, pairs)
+        else:
+            shares = (pairs[first :: self._threads] for first in range(self._threads))
+            for _ in self._pool.map(partial(self._advance, controls), shares):
+                pass
         return self.observations
 
     def observe(self, index: int | np.integer) -> None:
@@ -164,3 +172,16 @@ class AntBatch:
         data = self.data[index]
         self.observations[index, :NUM_POSITIONS] = data.qpos
         self.observations[index, NUM_POSITIONS:] = data.qvel
+
+    def close(self) -> None:
+        """Ends the threads; the ants cannot be stepped afterwards if there were several."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _advance(self, controls: np.ndarray, pairs: Iterable[tuple[int, int]]) -> None:
+        """Steps the ants of (row of ``controls``, ant) pairs."""
+        for row, index in pairs:
+            data = self.data[index]
+            data.ctrl[:] = controls[row]
+            mujoco.mj_step(self.model, data, FRAME_SKIP)
+            self.observe(index)

@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from hetero_bench.envs.regions import Regions
 from hetero_bench.spec import DatasetSpec, EnvironmentSpec
 
 
@@ -39,6 +40,8 @@ class EnvironmentBatch(Protocol):
 
     action_space: gymnasium.Space
     """The action space of one environment."""
+    regions: Regions | None
+    """Where episodes can end, ``None`` if the environment does not say."""
 
     def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """Resets the environments where ``mask`` (n,), with ``seeds`` (n,); (n, *obs)."""
@@ -46,6 +49,10 @@ class EnvironmentBatch(Protocol):
 
     def step(self, actions: np.ndarray, mask: np.ndarray) -> Steps:
         """Steps the environments where ``mask`` (n,) with ``actions`` (n, *act)."""
+        ...
+
+    def positions(self, mask: np.ndarray) -> np.ndarray:
+        """Returns (k, 2) where the ``k`` environments of the mask (n,) are; needs ``regions``."""
         ...
 
     def close(self) -> None:
@@ -60,6 +67,7 @@ class EnvironmentList:
         """Makes the environments."""
         self._envs = [make_env(environment) for _ in range(num_envs)]
         self.action_space = self._envs[0].action_space
+        self.regions = _regions(self._envs[0])
         space = self._envs[0].observation_space
         self._observations = np.zeros((num_envs, *(space.shape or ())), dtype=space.dtype)
         self._rewards = np.zeros(num_envs)
@@ -97,6 +105,11 @@ class EnvironmentList:
             self._successes,
         )
 
+    def positions(self, mask: np.ndarray) -> np.ndarray:
+        """See :class:`EnvironmentBatch`."""
+        inner: list[Any] = [self._envs[i].unwrapped for i in np.flatnonzero(mask)]
+        return np.array([env.position for env in inner], dtype=np.float64)
+
     def close(self) -> None:
         """See :class:`EnvironmentBatch`."""
         for env in self._envs:
@@ -110,6 +123,7 @@ class BatchedEnvironment:
         """Makes the vector environment."""
         self._env = make_vec_env(environment, num_envs)
         self.action_space = self._env.single_action_space
+        self.regions = _regions(self._env)
 
     def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """See :class:`EnvironmentBatch`."""
@@ -121,6 +135,11 @@ class BatchedEnvironment:
         observations, rewards, terminations, truncations, infos = self._env.step(actions)
         return Steps(observations, rewards, terminations, truncations, infos.get("success"))
 
+    def positions(self, mask: np.ndarray) -> np.ndarray:
+        """See :class:`EnvironmentBatch`."""
+        inner: Any = self._env.unwrapped
+        return inner.positions[mask]
+
     def close(self) -> None:
         """See :class:`EnvironmentBatch`."""
         self._env.close()
@@ -130,6 +149,11 @@ def make_batch(environment: EnvironmentSpec, num_envs: int) -> EnvironmentBatch:
     """Makes ``num_envs`` environments, batched where the environment has an implementation."""
     batched = _is_batched(registered(environment))
     return (BatchedEnvironment if batched else EnvironmentList)(environment, num_envs)
+
+
+def _regions(env: gymnasium.Env | gymnasium.vector.VectorEnv) -> Regions | None:
+    regions = getattr(env.unwrapped, "regions", None)
+    return regions if isinstance(regions, Regions) else None
 
 
 def _is_batched(spec: EnvSpec) -> bool:

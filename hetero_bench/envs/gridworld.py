@@ -18,6 +18,8 @@ from hetero_bench.envs.gridworld_model import (
     gridworld_model,
 )
 from hetero_bench.envs.gridworld_rendering import DEFAULT_CELL_SIZE, render_gridworld
+from hetero_bench.envs.regions import Regions, gridworld_regions
+from hetero_bench.envs.render_modes import check_render_mode
 from hetero_bench.tabular import TabularMDP
 
 
@@ -109,6 +111,16 @@ class GridworldMazeEnv(gymnasium.Env):
         """The exact MDP, without the time limit; its states are ``info["state"]``."""
         return self.model.mdp()
 
+    @property
+    def regions(self) -> Regions:
+        """The rooms and hallways, by which evaluation tells where episodes end."""
+        return gridworld_regions(self.layout)
+
+    @property
+    def position(self) -> np.ndarray:
+        """(2,) float64 row and column of the agent's cell."""
+        return self.layout.cells[self.state].astype(np.float64)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -156,11 +168,3 @@ def observation_space(model: GridworldModel) -> gymnasium.spaces.Box:
     return gymnasium.spaces.Box(
         low=model.features.min(axis=0), high=model.features.max(axis=0), dtype=np.float32
     )
-
-
-def check_render_mode(render_mode: str | None, metadata: dict[str, Any]) -> None:
-    """Raises ValueError unless ``render_mode`` is ``None`` or one of the metadata's."""
-    if render_mode is not None and render_mode not in metadata["render_modes"]:
-        raise ValueError(
-            f"render_mode is {render_mode!r}; expected None or one of {metadata['render_modes']}"
-        )

@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from hetero_bench.counter_random import counter_uniforms, draw_key
-from hetero_bench.envs.gridworld import check_render_mode, observation_space
+from hetero_bench.envs.gridworld import observation_space
 from hetero_bench.envs.gridworld_layout import NUM_ACTIONS, GridworldLayout
 from hetero_bench.envs.gridworld_model import (
     DEFAULT_ACTION_NOISE,
@@ -22,6 +21,9 @@ from hetero_bench.envs.gridworld_model import (
     gridworld_model,
 )
 from hetero_bench.envs.gridworld_rendering import DEFAULT_CELL_SIZE, render_gridworld
+from hetero_bench.envs.regions import Regions, gridworld_regions
+from hetero_bench.envs.render_modes import check_render_mode
+from hetero_bench.envs.vector_episodes import Seeds, VectorEpisodes
 
 
 class GridworldMazeVectorEnv(VectorEnv):
@@ -62,16 +64,12 @@ class GridworldMazeVectorEnv(VectorEnv):
         render_mode: str | None = None,
         cell_size: int = DEFAULT_CELL_SIZE,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs is {num_envs}; expected at least 1")
-        if max_episode_steps is not None and max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps is {max_episode_steps}; expected at least 1")
         check_render_mode(render_mode, self.metadata)
         self.model: GridworldModel = gridworld_model(
             layout, action_noise, feature_seed, feature_scaling
         )
+        self._episodes = VectorEpisodes(num_envs, max_episode_steps)
         self.num_envs = num_envs
-        self.max_episode_steps = max_episode_steps
         self.render_mode = render_mode
         self.cell_size = cell_size
         self.single_observation_space = observation_space(self.model)
@@ -79,12 +77,7 @@ class GridworldMazeVectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.states = np.full(num_envs, self.layout.start)
-        self._generators: list[np.random.Generator | None] = [None] * num_envs
-        self._was_reset = np.zeros(num_envs, dtype=bool)
         self._keys = np.zeros(num_envs, dtype=np.uint64)
-        self._elapsed = np.zeros(num_envs, dtype=np.int64)
-        self._terminations = np.zeros(num_envs, dtype=bool)
-        self._truncations = np.zeros(num_envs, dtype=bool)
         self._successors = self.layout.next_states.reshape(-1)
 
     @property
@@ -92,10 +85,20 @@ class GridworldMazeVectorEnv(VectorEnv):
         """The maze."""
         return self.model.layout
 
+    @property
+    def regions(self) -> Regions:
+        """As in the single environment."""
+        return gridworld_regions(self.layout)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """(n, 2) float64 row and column of each row's cell."""
+        return self.layout.cells[self.states].astype(np.float64)
+
     def reset(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         *,
-        seed: int | Sequence[int | None] | None = None,
+        seed: Seeds = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Resets all rows, or those of a mask.
@@ -113,18 +116,8 @@ class GridworldMazeVectorEnv(VectorEnv):
             ValueError: If seeds or mask have the wrong length, or the mask is all false.
             TypeError: If the mask is not a bool array.
         """
-        mask = self._reset_mask(options)
-        seeds = self._seeds(seed)
-        for row in np.flatnonzero(mask).tolist():
-            generator, row_seed = self._generators[row], seeds[row]
-            if generator is None or row_seed is not None:
-                generator, _ = seeding.np_random(None if row_seed is None else int(row_seed))
-                self._generators[row] = generator
-            self._keys[row] = draw_key(generator)
-        self._was_reset |= mask
-        self._elapsed[mask] = 0
-        self._terminations[mask] = False
-        self._truncations[mask] = False
+        mask, generators = self._episodes.begin(seed, options)
+        self._keys[mask] = [draw_key(generator) for generator in generators]
         self.states = np.where(mask, self.layout.start, self.states)
         return self._observations(), self._infos(mask)
 
@@ -144,26 +137,21 @@ class GridworldMazeVectorEnv(VectorEnv):
             ValueError: If the actions have another shape or dtype, or are out of range.
             gymnasium.error.ResetNeeded: If a row has never been reset.
         """
-        if not self._was_reset.all():
-            row = int(np.argmin(self._was_reset))
-            raise gymnasium.error.ResetNeeded(f"environment {row} was never reset; call reset()")
-        live = ~(self._terminations | self._truncations)
+        episodes = self._episodes
+        live = episodes.live()
         actions = self._checked_actions(actions, live)
-        uniforms = counter_uniforms(self._keys, self._elapsed)
+        uniforms = counter_uniforms(self._keys, episodes.elapsed)
         executed = self.model.executed_actions(actions, uniforms)
         # Finished rows may carry any action: clipped here, their result is dropped.
         moved = self._successors.take(self.states * NUM_ACTIONS + executed, mode="clip")
         self.states = np.where(live, moved, self.states)
-        self._elapsed += live
-        self._terminations = self.states == self.layout.goal
-        if self.max_episode_steps is not None:
-            self._truncations = self._elapsed >= self.max_episode_steps
-        rewards = (live & self._terminations).astype(np.float64)
+        episodes.advance(live, self.states == self.layout.goal)
+        rewards = (live & episodes.terminations).astype(np.float64)
         return (
             self._observations(),
             rewards,
-            self._terminations.copy(),
-            self._truncations.copy(),
+            episodes.terminations.copy(),
+            episodes.truncations.copy(),
             self._infos(np.ones(self.num_envs, dtype=bool)),
         )
 
@@ -186,7 +174,7 @@ class GridworldMazeVectorEnv(VectorEnv):
             "_state": mask,
             "cell": np.where(mask[:, None], self.layout.cells.take(states, axis=0), 0),
             "_cell": mask,
-            "success": mask & self._terminations,
+            "success": mask & self._episodes.terminations,
             "_success": mask,
         }
 
@@ -205,27 +193,3 @@ class GridworldMazeVectorEnv(VectorEnv):
                 f"action of environment {row} is {actions[row]}; expected 0..{NUM_ACTIONS - 1}"
             )
         return actions
-
-    def _reset_mask(self, options: dict[str, Any] | None) -> np.ndarray:
-        mask = (options or {}).get("reset_mask")
-        if mask is None:
-            return np.ones(self.num_envs, dtype=bool)
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            raise TypeError("options['reset_mask'] must be a NumPy array of dtype bool")
-        if mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(
-                f"options['reset_mask'] has shape {mask.shape} and {int(mask.sum())} true entries; "
-                f"expected shape ({self.num_envs},) and at least one"
-            )
-        return mask.copy()
-
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, int | np.integer):
-            return [int(seed) + row for row in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(
-                f"got {len(seed)} seeds; expected one per environment, {self.num_envs}"
-            )
-        return seed

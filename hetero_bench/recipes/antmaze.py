@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import gymnasium
@@ -79,6 +80,7 @@ def build(
     environment: _Environment,
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
+    keep: Path | None = None,
 ) -> EpisodeArrays:
     """Collects a dataset with all cores.
 
@@ -88,6 +90,7 @@ def build(
         environment: One of ``hetero_bench/AntMaze*``.
         progress: Called with (shards done, shards in all).
         workers: Processes; see :func:`hetero_bench.shards.run_shards`. Does not change the data.
+        keep: Folder for finished shards, so that an interrupted collection goes on.
 
     Returns:
         Arrays with float32 observations and actions and these extras, which make the density of
@@ -110,7 +113,12 @@ def build(
         "max_episode_steps": environment.max_episode_steps,
     }
     shards = run_shards(
-        f"{__name__}:collect_shard", arguments, settings.shards, workers=workers, progress=progress
+        f"{__name__}:collect_shard",
+        arguments,
+        settings.shards,
+        workers=workers,
+        progress=progress,
+        keep=keep,
     )
     return _join(shards)
 

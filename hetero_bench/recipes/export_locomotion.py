@@ -3,8 +3,8 @@
     python -m hetero_bench.recipes.export_locomotion --run runs/hopper
 
 writes ``registry/policies/locomotion/hopper-<steps>.safetensors`` for the final (expert) and the
-medium checkpoint, and ``hopper.csv`` with the learning curve, and prints the weights' sha256, which
-the manifests quote. Needs no torch.
+medium checkpoint (see ``LocomotionRun.medium_steps``), and ``hopper.csv`` with the learning curve,
+and prints the weights' sha256, which the manifests quote. Needs no torch.
 """
 
 from __future__ import annotations
@@ -13,43 +13,29 @@ import hashlib
 from pathlib import Path
 
 from hetero_bench.atomic import write_file
+from hetero_bench.recipes.locomotion_policies import policies_folder, policy_name, policy_path
 from hetero_bench.recipes.locomotion_runs import LocomotionRun
-from hetero_bench.recipes.locomotion_tasks import TaskName
 from hetero_bench.recipes.train_locomotion import CURVE_FILE
-from hetero_bench.registry import registry_folder
 
 
-def policies_folder() -> Path:
-    """Returns where the bundled policies lie."""
-    return registry_folder() / "policies" / "locomotion"
-
-
-def policy_path(env: TaskName, steps: int) -> Path:
-    """Returns where the policy after ``steps`` environment steps is bundled."""
-    return policies_folder() / f"{env}-{steps}.safetensors"
-
-
-def export(run: Path, steps: tuple[int, ...] = (), out: Path | None = None) -> dict[str, str]:
-    """Writes policies and the learning curve up to the last of them.
+def export(run: Path, last: int | None = None, out: Path | None = None) -> dict[str, str]:
+    """Writes the policies and the learning curve up to the last of them.
 
     Args:
         run: Output folder of a finished training.
-        steps: Checkpoints to bundle. By default the last one, and the one whose evaluated return
-            is nearest to a third of the last one's.
+        last: Checkpoint to take for the final policy, in environment steps; the last by default.
         out: Folder to write to, the bundled one by default.
 
     Returns:
         The sha256 of each file of weights, by name.
     """
-    trained = LocomotionRun(run)
+    trained = LocomotionRun(run, last)
     folder = out or policies_folder()
-    if not steps:
-        expert_return = float(trained.stochastic_returns()[-1])
-        steps = (trained.medium_steps(expert_return), trained.steps[-1])
+    steps = (trained.medium_steps(), trained.steps[-1])
     digests = {}
     for checkpoint in steps:
         data = trained.policy_file(checkpoint).read_bytes()
-        path = write_file(folder / policy_path(trained.env, checkpoint).name, data)
+        path = write_file(folder / policy_path(policy_name(trained.env, checkpoint)).name, data)
         digests[path.name] = hashlib.sha256(data).hexdigest()
     header, *rows = (run / CURVE_FILE).read_text(encoding="utf-8").splitlines()
     kept = [row for row in rows if int(row.split(",", 1)[0]) <= max(steps)]

@@ -8,6 +8,11 @@ import gymnasium
 import numpy as np
 
 
+def reset_seed(seed: int, episode: int) -> int:
+    """Returns the seed that an episode of a :class:`SeededEpisodes` is reset with."""
+    return int(np.random.SeedSequence([seed, 1, episode]).generate_state(1)[0])
+
+
 class SeededEpisodes(gymnasium.Wrapper):
     """Gives each episode its own seed and records the simulator's state at its start.
 
@@ -32,8 +37,7 @@ class SeededEpisodes(gymnasium.Wrapper):
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Begins the next episode; a seed given is ignored."""
-        sequence = np.random.SeedSequence([self._seed, 1, self.next_episode])
-        observation, info = self.env.reset(seed=int(sequence.generate_state(1)[0]))
+        observation, info = self.env.reset(seed=reset_seed(self._seed, self.next_episode))
         self.next_episode += 1
         data: Any = self.env.unwrapped.data  # type: ignore[attr-defined]
         self.initial_positions.append(data.qpos.copy())

@@ -63,9 +63,24 @@ class SquashedGaussianMLP:
 
     def __call__(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draws actions (n, act) float32 for observations (n, obs), as SAC collects."""
+        return self.draw(observations, rng)[0]
+
+    def draw(
+        self, observations: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draws actions and says from which Gaussians.
+
+        Args:
+            observations: (n, obs).
+            rng: Source of the noise.
+
+        Returns:
+            Actions, and the means and standard deviations before squashing, (n, act) float32 each.
+        """
         mean, log_std = self.distribution(observations)
+        std = np.exp(log_std)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
-        return np.tanh(mean + np.exp(log_std) * noise)
+        return np.tanh(mean + std * noise), mean, std
 
     def save(self, path: str | os.PathLike[str], about: dict[str, Any] | None = None) -> str:
         """Writes the safetensors file and returns its sha256; see ``mlp_policy.save_layers``."""

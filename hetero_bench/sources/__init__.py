@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hetero_bench.arrays import EpisodeArrays
@@ -33,11 +34,14 @@ class Request:
         draw: The official draw wanted, for sources that draw subsets.
         load: Loads another dataset through the same cache, by name.
         progress: Told how far a long build is.
+        keep: Folder of this artefact's own for finished parts of a build, so that an interrupted
+            one goes on where it stopped.
     """
 
     draw: int
     load: Callable[[str], Dataset]
     progress: ProgressCallback
+    keep: Path
 
 
 class Answer(NamedTuple):

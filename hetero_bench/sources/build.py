@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from types import ModuleType
 
 from hetero_bench.errors import ManifestError, SourceError
@@ -35,8 +36,13 @@ def fetch(spec: DatasetSpec, source: BuildSource, request: Request) -> Answer:
             f"recipe {recipe.name!r} is at version {module.VERSION}; the manifest of {spec.id} "
             f"asks for version {recipe.version}"
         )
+    kept = {"keep": request.keep} if "keep" in inspect.signature(module.build).parameters else {}
     arrays = module.build(
-        recipe.parameters, recipe.seed, environment=spec.environment, progress=request.progress
+        recipe.parameters,
+        recipe.seed,
+        environment=spec.environment,
+        progress=request.progress,
+        **kept,
     )
     return Answer(arrays)
 

@@ -44,7 +44,10 @@ def fetch(spec: DatasetSpec, source: BundledSource, request: Request) -> Answer:
     path = bundled_path(spec, WHOLE if spec.subset is None else draw_artefact(request.draw))
     if not path.is_file():
         has = ", ".join(sorted(file.stem for file in path.parent.glob("*.npz"))) or "nothing"
-        raise SourceError(f"{path.stem} is not bundled; of {spec.id}, this release has {has}")
+        reason = f". {source.reason}" if source.reason else ""
+        raise SourceError(
+            f"{path.stem} is not bundled; of {spec.id}, this release has {has}{reason}"
+        )
     try:
         return Answer(read_arrays(path))
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:

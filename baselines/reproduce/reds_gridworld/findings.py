@@ -22,7 +22,7 @@ from baselines.reproduce.reds_gridworld.trained import (
     fate,
     trained_policies,
 )
-from hetero_bench.heteroskedasticity import heteroskedasticity, tabular_behaviour
+from hetero_bench.heteroskedasticity import tabular_behaviour, tabular_heteroskedasticity
 
 PATIENCE = 1_000
 """Steps that show whether a policy is stuck or slow."""
@@ -208,7 +208,7 @@ def _on_dataset(
 def _divergence(
     dataset: hetero_bench.Dataset, name: str = OPTIMAL, policy: np.ndarray | None = None
 ) -> Divergence:
-    measured = heteroskedasticity(dataset, policy)
+    measured = tabular_heteroskedasticity(dataset, policy)
     return Divergence(
         dataset=dataset.id,
         policy=name,

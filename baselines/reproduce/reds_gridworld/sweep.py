@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baselines import awr, bc, cql, reds
+from baselines import awr_discrete as awr
+from baselines import bc_discrete as bc
+from baselines import cql_discrete as cql
+from baselines import reds_discrete as reds
 from baselines.engine import Job
 
 DATASET = "gridworld-hetero"

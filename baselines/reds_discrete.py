@@ -10,9 +10,10 @@ holds to be bad. Each update, in the order of Algorithm 1 and on one batch:
     Q:  min_θ  α R(θ; ρ) + ½ E_D[ (Q_θ(s,a) - B^π Q̄(s,a))² ]                Eq. 9
         R(θ; ρ) = ½ ( E_π[Q_θ(s,a)] + E_ρ[Q_θ(s,a)] ) - E_D[Q_θ(s,a)]       Eq. 8
 
-with the policy π, the target Q̄ and the backup as in :mod:`baselines.cql`: π(a|s) ∝ exp(Q_θ(s,a)/T)
-is no network of its own, and E_π[Q] becomes T·log Σ_a exp(Q/T), with the same gradient. Tabularly
-the minimiser is Eq. 10, Q = B^π Q̄ - α (π + ρ - 2β) / (2β); :mod:`baselines.tabular` iterates it.
+with the policy π, the target Q̄ and the backup as in :mod:`baselines.cql_discrete`: the policy
+π(a|s) ∝ exp(Q_θ(s,a)/T) is no network of its own, and E_π[Q] becomes T·log Σ_a exp(Q/T), with the
+same gradient. Tabularly the minimiser is Eq. 10, Q = B^π Q̄ - α (π + ρ - 2β) / (2β);
+:mod:`baselines.tabular` iterates it.
 
 ``rho_term`` chooses what stands for E_ρ[Q]:
 
@@ -259,5 +260,5 @@ METHOD = Method(
     paper="Singh et al., NeurIPS 2023",
     config=Config,
     agent=Agent,
-    actions=("discrete",),
+    actions="discrete",
 )

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from baselines import cql
+from baselines import cql_discrete as cql
 from baselines.discrete import boltzmann, soft_maximum, taken, weighted_likelihood_loss
-from baselines.reds import (
+from baselines.reds_discrete import (
     bad_action_weights,
     policy_advantages,
     rho_log_sum_exp,

@@ -1,26 +1,26 @@
-"""How unevenly a dataset's behaviour varies over the state space.
+"""D(π, β)(s) and differential concentrability where the environment has an exact tabular model.
 
-Singh et al. (2023), "ReDS: Offline RL With Heteroskedastic Datasets via Support Constraints".
-A policy π is compared with the behaviour policy β state by state,
-
-    D(π, β)(s) = Σ_a π(a|s) (π(a|s) / β(a|s) - 1) = χ²(π(·|s) ‖ β(·|s)),
-
-and heteroskedasticity is how much that varies: as differential concentrability (their Eq. 4),
+Differential concentrability (Singh et al. 2023, Eq. 4) is how unevenly D varies over the states
+that π visits:
 
     C_diff = E_{s1,s2~d^π} [ (√(D(s1)/μ(s1)) - √(D(s2)/μ(s2)))² ] = 2 Var_{s~d^π} √(D(s)/μ(s)),
 
-with d^π the state distribution of π and μ that of the data; or, as in their Table 3, as the
-standard deviation and the maximum of D over the dataset's states.
+with d^π the state distribution of π and μ that of the data.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hetero_bench.dataset import Dataset
+from hetero_bench.heteroskedasticity.measures import (
+    BehaviourSource,
+    Heteroskedasticity,
+    summarise,
+)
 from hetero_bench.tabular import TabularMDP
 
 SMOOTHING = 1e-3
@@ -30,43 +30,30 @@ DEFAULT_DISCOUNT = 0.99
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-@dataclass(frozen=True, eq=False)
-class Heteroskedasticity:
-    """Measures of one dataset against one policy.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TabularHeteroskedasticity(Heteroskedasticity):
+    """Measures of one tabular dataset against one policy.
 
     Attributes:
-        dataset_id: The dataset's canonical id.
         divergence: (S,) D(π, β)(s); NaN where the data has no row.
         state_distribution: (S,) μ(s), share of the rows that begin in the state.
         occupancy: (S,) d^π(s), normalised discounted occupancy of π.
         unvisited: d^π mass of states without data; they are left out of ``c_diff``.
         c_diff: Differential concentrability, Eq. 4.
         twice_variance: 2 Var_{d^π} D, what is left of Eq. 4 without root and μ.
-        mean: Mean of D over the dataset's rows.
-        std: Standard deviation of D over the dataset's rows (Table 3).
-        maximum: Largest D of a state that the data has (Table 3).
-        quantiles: Of D over the dataset's rows, by probability.
-        behaviour: ``exact``: β as recorded; ``fitted``: β estimated by counting.
     """
 
-    dataset_id: str
     divergence: np.ndarray
     state_distribution: np.ndarray
     occupancy: np.ndarray
     unvisited: float
     c_diff: float
     twice_variance: float
-    mean: float
-    std: float
-    maximum: float
-    quantiles: dict[float, float]
-    behaviour: Literal["exact", "fitted"]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the scalar measures as plain JSON values."""
-        names = ("dataset_id", "behaviour", "c_diff", "twice_variance", "mean", "std", "maximum")
-        document = {name: getattr(self, name) for name in names}
-        return {**document, "unvisited": self.unvisited, "quantiles": self.quantiles}
+        names = ("c_diff", "twice_variance", "unvisited")
+        return {**super().to_dict(), **{name: getattr(self, name) for name in names}}
 
 
 class TabularBehaviour(NamedTuple):
@@ -80,15 +67,15 @@ class TabularBehaviour(NamedTuple):
 
     probabilities: np.ndarray
     counts: np.ndarray
-    source: Literal["exact", "fitted"]
+    source: BehaviourSource
 
 
-def heteroskedasticity(
+def tabular_heteroskedasticity(
     dataset: Dataset,
     policy: np.ndarray | None = None,
     *,
-    behaviour: Literal["exact", "fitted"] | None = None,
-) -> Heteroskedasticity:
+    behaviour: BehaviourSource | None = None,
+) -> TabularHeteroskedasticity:
     """Measures how unevenly a tabular dataset's behaviour varies over its states.
 
     Args:
@@ -100,9 +87,15 @@ def heteroskedasticity(
             extras, or ``fitted``, by counting actions; by default exact if recorded.
 
     Raises:
-        ValueError: If the dataset is not tabular, or what ``behaviour`` needs is not recorded.
+        ValueError: If the dataset is not tabular, the policy has another shape, or what
+            ``behaviour`` needs is not recorded.
     """
     mdp = exact_model(dataset)
+    if policy is not None and np.shape(policy) != mdp.rewards.shape:
+        raise ValueError(
+            f"{dataset.id} is tabular: expected policy as an array of action probabilities of "
+            f"shape {mdp.rewards.shape}; got {np.shape(policy)}"
+        )
     beta = tabular_behaviour(dataset, behaviour)
     states, counts, seen = dataset.extras["states"], beta.counts, beta.counts > 0
     discount = dataset.spec.discount or DEFAULT_DISCOUNT
@@ -110,30 +103,26 @@ def heteroskedasticity(
     occupancy = mdp.occupancy(pi, discount)
     divergence = np.where(seen, chi_square(pi, smooth(beta.probabilities)), np.nan)
     mu = counts / counts.sum()
-    by_row = divergence[states]
-    return Heteroskedasticity(
+    return TabularHeteroskedasticity(
         dataset_id=dataset.id,
+        behaviour=beta.source,
+        **summarise(divergence[states], QUANTILES),
         divergence=divergence,
         state_distribution=mu,
         occupancy=occupancy,
         unvisited=float(occupancy[~seen].sum()),
         c_diff=differential_concentrability(divergence[seen], mu[seen], occupancy[seen]),
         twice_variance=2.0 * _variance(divergence[seen], occupancy[seen]),
-        mean=float(by_row.mean()),
-        std=float(by_row.std()),
-        maximum=float(divergence[seen].max()),
-        quantiles={q: float(np.quantile(by_row, q)) for q in QUANTILES},
-        behaviour=beta.source,
     )
 
 
 def tabular_behaviour(
-    dataset: Dataset, behaviour: Literal["exact", "fitted"] | None = None
+    dataset: Dataset, behaviour: BehaviourSource | None = None
 ) -> TabularBehaviour:
     """Returns the behaviour policy and the state counts of a tabular dataset.
 
     Args:
-        dataset: As for :func:`heteroskedasticity`.
+        dataset: As for :func:`tabular_heteroskedasticity`.
         behaviour: ``exact`` or ``fitted``; by default exact if recorded.
 
     Raises:

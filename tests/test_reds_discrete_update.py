@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from baselines import cql
+from baselines import cql_discrete as cql
 from baselines.discrete import taken, weighted_likelihood_loss
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.random import MemberRandom
-from baselines.reds import (
+from baselines.reds_discrete import (
     METHOD,
     Agent,
     Config,
@@ -180,6 +180,8 @@ def test_signs():
         next_observations=observations,
         terminations=torch.ones(1, 2, dtype=torch.bool),
         truncations=torch.zeros(1, 2, dtype=torch.bool),
+        next_actions=torch.zeros(1, 2, dtype=torch.int64),
+        has_next=torch.zeros(1, 2, dtype=torch.bool),
         row=torch.arange(2)[None],
     )
     settings = {"temperature": 0.2, "learning_rate": 0.01}

@@ -1,0 +1,141 @@
+"""A conditional variational autoencoder as a model of the behaviour policy's density.
+
+Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014; conditioned on the state and with
+a decoder of fixed variance, as SPOT and CAR use it:
+
+    E(s,a) = mean_d (â_d - a_d)² + ½ mean_j KL( N(μ_j, σ_j²) ‖ N(0, 1) ),
+    (μ, log σ) = encoder(s, a),   z = μ + σ ε,   ε ~ N(0, I),   â = decoder(s, z)
+
+With twice as many latent dimensions as action dimensions, D, and a decoder of variance 1/8, the
+energy E is the negative evidence lower bound of log π_β(a|s), times 1/(4D), plus a constant: a low
+energy is a high density. Randomness is injected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from baselines.engine.data import MemberData
+from baselines.engine.optimiser import MemberAdam
+from baselines.engine.random import MemberRandom
+from baselines.networks import MLP
+
+LOG_STD_RANGE = (-4.0, 15.0)
+"""Bounds of the encoder's log standard deviation."""
+KL_WEIGHT = 0.5
+"""Weight of the divergence in the energy; the decoder's variance is a quarter of it."""
+
+
+def divergence(mean: Tensor, log_std: Tensor) -> Tensor:
+    """Returns KL(N(μ, σ²) ‖ N(0, 1)) by dimension, elementwise."""
+    return 0.5 * (mean.square() + (2.0 * log_std).exp() - 1.0) - log_std
+
+
+def energy(reconstructions: Tensor, actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Returns the (P, B) energies E.
+
+    Args:
+        reconstructions: (P, B, act) â.
+        actions: (P, B, act) a.
+        mean: (P, B, latent) μ.
+        log_std: (P, B, latent) log σ.
+    """
+    distance = (reconstructions - actions).square().mean(-1)
+    return distance + KL_WEIGHT * divergence(mean, log_std).mean(-1)
+
+
+class VAE:
+    """A population of autoencoders of actions, conditioned on observations.
+
+    Args:
+        data: Gives sizes and device.
+        seeds: (P,) member seeds.
+        hidden_sizes: Width of each hidden layer of encoder and decoder.
+        learning_rate: (P,) Adam's step sizes.
+        stream: Name of the random stream that the initial weights come from.
+
+    Attributes:
+        noise_size: Standard normal numbers per energy: dimensions of the latent variable.
+        encoder: Shape of the encoder; its outputs are μ and log σ.
+        decoder: Shape of the decoder; the tanh of its outputs is an action.
+        parameters: (P, n), the encoder's and then the decoder's.
+        optimiser: Of the parameters.
+    """
+
+    def __init__(
+        self,
+        data: MemberData,
+        seeds: Sequence[int],
+        hidden_sizes: Sequence[int],
+        learning_rate: Tensor,
+        *,
+        stream: str = "vae",
+    ):
+        observation, action = data.observation_size, data.action_size
+        self.noise_size = 2 * action
+        self.encoder = MLP((observation + action, *hidden_sizes, 2 * self.noise_size))
+        self.decoder = MLP((observation + self.noise_size, *hidden_sizes, action))
+        random = MemberRandom(seeds, stream, data.device)
+        parts = [network.init(random).detach() for network in (self.encoder, self.decoder)]
+        self.parameters = torch.cat(parts, dim=-1).requires_grad_()
+        self.optimiser = MemberAdam(self.parameters, learning_rate)
+
+    def encode(
+        self, parameters: Tensor, observations: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the (P, B, latent) μ and log σ of (P, B, obs) and (P, B, act) arguments."""
+        theta = parameters[..., : self.encoder.num_parameters]
+        outputs = self.encoder(theta, torch.cat([observations, actions], dim=-1))
+        mean, log_std = outputs.chunk(2, dim=-1)
+        return mean, log_std.clamp(*LOG_STD_RANGE)
+
+    def decode(self, parameters: Tensor, observations: Tensor, latents: Tensor) -> Tensor:
+        """Returns the (P, B, act) actions â of (P, B, obs) and (P, B, latent) arguments."""
+        theta = parameters[..., self.encoder.num_parameters :]
+        return self.decoder(theta, torch.cat([observations, latents], dim=-1)).tanh()
+
+    def energies(
+        self, parameters: Tensor, observations: Tensor, actions: Tensor, noise: Tensor
+    ) -> Tensor:
+        """Returns the (P, B) energies E(s, a) under given parameters.
+
+        Args:
+            parameters: (P, n). Detached ones let a gradient through to the actions alone.
+            observations: (P, B, obs).
+            actions: (P, B, act).
+            noise: (P, B, noise_size) standard normal numbers.
+        """
+        mean, log_std = self.encode(parameters, observations, actions)
+        reconstructions = self.decode(parameters, observations, mean + log_std.exp() * noise)
+        return energy(reconstructions, actions, mean, log_std)
+
+    def of_policy(self, observations: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
+        """Returns the (P, B) energies of a policy's actions.
+
+        A gradient goes to the actions alone, through encoder and decoder; see :meth:`energies`.
+        """
+        return self.energies(self.parameters.detach(), observations, actions, noise)
+
+    def fit(self, observations: Tensor, actions: Tensor, noise: Tensor, active: Tensor) -> Tensor:
+        """Takes one gradient step down the mean energy of the given actions.
+
+        Args:
+            observations: (P, B, obs).
+            actions: (P, B, act).
+            noise: (P, B, noise_size) standard normal numbers.
+            active: (P,) bool, changed in place: a member that is no longer finite is switched off.
+
+        Returns:
+            (P,) mean energies before the step.
+        """
+        loss = self.energies(self.parameters, observations, actions, noise).mean(-1)
+        self.optimiser.minimise(loss, active)
+        return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the live tensors that determine all further updates."""
+        return {"parameters": self.parameters, "optimiser": self.optimiser.state_dict()}
