@@ -33,6 +33,20 @@ dataset = hetero_bench.load("gridworld-hetero-10k")
 assert dataset.provenance.status == "verified", dataset.provenance
 assert dataset.transitions.observations.shape == (10_000, 50)
 
+bundled = [
+    spec
+    for spec in hetero_bench.list_datasets(reduced=True)
+    if any(source.kind == "bundled" for source in spec.sources)
+]
+assert len(bundled) >= 4, bundled
+for spec in bundled:
+    assert hetero_bench.load(spec.id).provenance.status == "verified", spec.id
+
+def still(observations):
+    return np.zeros((len(observations), 8), dtype=np.float32)
+ends = hetero_bench.evaluate(still, "antmaze-large-noisy-10k", episodes=2).ends
+assert [end.region for end in ends.by_region()] == ["row 1, column 1 (start)"], str(ends)
+
 def policy(observations, rng):
     return rng.integers(5, size=len(observations))
 policy.dataset = dataset

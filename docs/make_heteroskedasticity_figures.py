@@ -32,7 +32,7 @@ STYLES = {"fitted": "-", "exact": "--"}
 
 
 def draw_severity() -> Figure:
-    """Draws how D varies over the rows, against the severity, exact and fitted."""
+    """Draws how D varies over the rows, against the severity."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -42,16 +42,16 @@ def draw_severity() -> Figure:
     deviation, robust = figure.subplots(1, 2)
     for maze, levels in document.items():
         severities = sorted(map(int, levels))
+        look = {"color": COLOURS[maze], "marker": "o", "markersize": 4}
+        exact = [levels[str(severity)]["exact"]["std"] for severity in severities]
+        deviation.plot(severities, exact, label=maze, **look)
         for kind, style in STYLES.items():
             found = [levels[str(severity)][kind] for severity in severities]
-            line = {"color": COLOURS[maze], "linestyle": style, "marker": "o", "markersize": 4}
-            label = f"{maze}, {kind}"
-            deviation.plot(severities, [each["std"] for each in found], label=label, **line)
             logs = [each["log_one_plus_divergence"]["std"] for each in found]
-            robust.plot(severities, logs, label=label, **line)
-    deviation.set_yscale("symlog", linthresh=1.0)
+            robust.plot(severities, logs, label=f"{maze}, {kind}", linestyle=style, **look)
+    deviation.set_yscale("symlog", linthresh=10.0)
     deviation.set_ylim(bottom=0)
-    for axes, title in ((deviation, "std of D"), (robust, "std of log(1 + D)")):
+    for axes, title in ((deviation, "std of D, exact"), (robust, "std of log(1 + D)")):
         axes.set_title(title, fontsize=10, loc="left")
         axes.set_xlabel("severity", fontsize=9)
         axes.set_xticks(range(5))
@@ -59,7 +59,7 @@ def draw_severity() -> Figure:
         axes.grid(axis="y", color="#e8e6e0", linewidth=0.6)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    robust.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8)
     return figure
 
 

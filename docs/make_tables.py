@@ -17,6 +17,7 @@ from hetero_bench.spec import DatasetSpec
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = {
     "antmaze": "an ant walks mazes, D4RL's physics; noise and bias that depend on the place",
+    "locomotion": "MuJoCo in Gymnasium v5 (so far the hopper), six qualities; own data",
     "gridworld": "three rooms and narrow hallways, with an exact model",
 }
 """What a family is about, in the order of the README."""
@@ -79,23 +80,21 @@ def methods_table() -> str:
     return "\n".join(lines)
 
 
+MEASURES = (
+    "exact D: std | max | fitted D: median | 99% | 99.9% | fitted log(1 + D): std | clamped |"
+)
+
+
 def heteroskedasticity_table() -> str:
     """Returns the Markdown table of what docs/measure_heteroskedasticity.py measured."""
-    lines = [
-        "| dataset | exact D: std | max | fitted D: std | 99.9% | max | fitted log(1 + D): std |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = [f"| dataset | {MEASURES}", "| --- " + "| ---: " * 7 + "|"]
     lines += [f"| `{name}` | {_measures(found)} |" for name, found in _measured("datasets").items()]
     return "\n".join(lines)
 
 
 def severity_table() -> str:
     """Returns the Markdown table of the severity axis."""
-    lines = [
-        "| maze | severity | got there | exact D: std | max | fitted D: std | 99.9% | max | "
-        "fitted log(1 + D): std |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = [f"| maze | severity | got there | {MEASURES}", "| --- " + "| ---: " * 9 + "|"]
     for maze, levels in _measured("severity").items():
         for severity, found in levels.items():
             there = found["notes"]["percent_that_got_there_of_those_not_cut"]
@@ -103,14 +102,42 @@ def severity_table() -> str:
     return "\n".join(lines)
 
 
+def locomotion_table() -> str:
+    """Returns the Markdown table of the locomotion datasets, from their manifests."""
+    lines = [
+        "| dataset | transitions | episodes | return | score | β | log(1 + D): std | max | "
+        "infinite D |",
+        "| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: |",
+    ]
+    for spec in hetero_bench.list_datasets(family="locomotion", reduced=False):
+        found = spec.measurements
+        returns, unevenness = found["return_of_an_episode"], found["heteroskedasticity"]
+        lines.append(
+            f"| `{spec.name}` | {spec.transitions:,} | {spec.episodes:,} | "
+            f"{returns['mean']:,.0f} ± {returns['std']:,.0f} | "
+            f"{float(spec.normalized_score(returns['mean'])):.1f} | {unevenness['behaviour']} | "
+            f"{unevenness['std_of_log_1_plus_D']:.3g} | "
+            f"{unevenness['maximum_of_log_1_plus_D']:.3g} | "
+            f"{unevenness['share_of_rows_with_infinite_D']:.1%} |"
+        )
+    return "\n".join(lines)
+
+
 def _measures(found: dict[str, Any]) -> str:
     exact, fitted = found["exact"], found["fitted"]
-    robust = fitted.get("log_one_plus_divergence", {}).get("std")
-    numbers = [exact["std"], exact["maximum"], fitted["std"]]
-    numbers += [fitted["quantiles"].get("0.999"), fitted["maximum"], robust]
-    return " | ".join(
-        "" if n is None else f"{n:,.0f}" if n >= 1000 else f"{n:.3g}" for n in numbers
-    )
+    quantiles = fitted["quantiles"]
+    numbers = [exact["std"], exact["maximum"]]
+    numbers += [quantiles.get(quantile) for quantile in ("0.5", "0.99", "0.999")]
+    numbers.append(fitted.get("log_one_plus_divergence", {}).get("std"))
+    return " | ".join(map(_number, [*numbers, fitted.get("clamped")]))
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    if value < 1e-9:
+        return "0"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.2g}" if value < 1e-3 else f"{value:.3g}"
 
 
 def _measured(part: str) -> dict[str, Any]:
@@ -125,6 +152,7 @@ DOCUMENTS = {
         "heteroskedasticity": heteroskedasticity_table,
         "severity": severity_table,
     },
+    ROOT / "docs" / "locomotion.md": {"locomotion": locomotion_table},
 }
 """Generated blocks by document."""
 
