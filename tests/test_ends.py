@@ -134,9 +134,9 @@ class Corridor(gymnasium.Env):
 
 
 def test_ones_own_environment_may_name_regions():
-    gymnasium.register("hetero_bench_tests/Corridor-v0", lambda **_: Corridor())
+    gymnasium.register("hetero_bench_tests/Regions-v0", lambda **_: Corridor())
     environment = SPEC.environment.model_copy(
-        update={"id": "hetero_bench_tests/Corridor-v0", "max_episode_steps": 4}
+        update={"id": "hetero_bench_tests/Regions-v0", "max_episode_steps": 4}
     )
     spec = SPEC.model_copy(update={"environment": environment})
     results = [evaluate(half, spec, num_envs=n, seed=3) for n in (1, 5, 12)]
