@@ -14,8 +14,8 @@ CORL (Tarasov et al., "CORL: Research-oriented Deep Offline Reinforcement Learni
 2023), from which sizes and λ are, too. Every update takes one step on the critics and then one on
 the policy.
 
-The policy is that of IQL (:mod:`baselines.advantage_weighting`), whose mean is within bounds; in
-CORL it is not. Its samples are clipped to the bounds. It is evaluated at its mean.
+The policy is that of IQL (:mod:`baselines.parts.advantage_weighting`), whose mean is within bounds;
+in CORL it is not. Its samples are clipped to the bounds. It is evaluated at its mean.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.advantage_weighting import (
-    LOG_STD_RANGE,
-    exponential_weights,
-    weighted_likelihood_loss,
-)
-from baselines.critics import Critics, squared_error, td_targets
 from baselines.engine.checks import check_preparation, check_range, check_sizes
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
 from baselines.engine.random import MemberRandom
-from baselines.policies import DeterministicActor, Policy
+from baselines.parts.advantage_weighting import (
+    LOG_STD_RANGE,
+    exponential_weights,
+    weighted_likelihood_loss,
+)
+from baselines.parts.critics import Critics, squared_error, td_targets
+from baselines.parts.policies import DeterministicActor, Policy
 
 
 @dataclass(frozen=True)

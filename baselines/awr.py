@@ -21,7 +21,7 @@ returns of all its data under the V it begins with, and then collects new data:
 - offline the data stays the same. Returns of all transitions are computed before every
   ``refresh_interval``-th update; every update takes a step on V and one on π, with the advantages
   of its batch under the present V and with their mean and standard deviation;
-- the policy is that of IQL (:mod:`baselines.advantage_weighting`): its standard deviation is
+- the policy is that of IQL (:mod:`baselines.parts.advantage_weighting`): its standard deviation is
   learned, its mean is within bounds. The paper's deviation is fixed, and means out of bounds cost;
 - the optimiser is Adam and hidden layers are wider, as for the other methods.
 """
@@ -35,8 +35,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from baselines.advantage_weighting import standardised_weights, weighted_likelihood_loss
-from baselines.critics import squared_error, td_targets
 from baselines.engine.checks import check_preparation, check_range, check_sizes
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
@@ -44,8 +42,10 @@ from baselines.engine.method import Method
 from baselines.engine.optimiser import MemberAdam
 from baselines.engine.preparation import as_configured
 from baselines.engine.random import MemberRandom
-from baselines.networks import MLP
-from baselines.policies import DeterministicActor, Policy
+from baselines.parts.advantage_weighting import standardised_weights, weighted_likelihood_loss
+from baselines.parts.critics import squared_error, td_targets
+from baselines.parts.networks import MLP
+from baselines.parts.policies import DeterministicActor, Policy
 
 Phase = Literal["step", "returns and step"]
 

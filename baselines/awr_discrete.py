@@ -35,17 +35,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.advantage_weighting import standardised_weights
-from baselines.critics import td_targets
-from baselines.discrete import SoftmaxActor, weighted_likelihood_loss
 from baselines.engine.checks import check_network, check_range
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
 from baselines.engine.optimiser import MemberAdam
 from baselines.engine.random import MemberRandom
-from baselines.networks import MLP
-from baselines.soft_q import td_loss
+from baselines.parts.advantage_weighting import standardised_weights
+from baselines.parts.critics import td_targets
+from baselines.parts.discrete import SoftmaxActor, weighted_likelihood_loss
+from baselines.parts.networks import MLP
+from baselines.parts.soft_q import td_loss
 
 
 @dataclass(frozen=True)

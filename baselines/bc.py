@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from baselines import gaussian
 from baselines.engine.checks import check_choice, check_range, check_sizes
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Actor, Method
 from baselines.engine.preparation import Preparation
-from baselines.policies import Policy
+from baselines.parts import gaussian
+from baselines.parts.policies import Policy
 
 if TYPE_CHECKING:
     from hetero_bench import Dataset

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.discrete import SoftmaxActor, log_likelihood
 from baselines.engine.checks import check_network
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
 from baselines.engine.optimiser import MemberAdam
 from baselines.engine.random import MemberRandom
-from baselines.networks import MLP
+from baselines.parts.discrete import SoftmaxActor, log_likelihood
+from baselines.parts.networks import MLP
 
 
 @dataclass(frozen=True)

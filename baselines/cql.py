@@ -33,17 +33,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from baselines import gaussian
-from baselines.critics import Critics, squared_error, td_targets
 from baselines.engine.checks import check_choice, check_preparation, check_range, check_sizes
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
 from baselines.engine.random import MemberRandom
-from baselines.initialisation import orthogonal, uniform_fan_in
-from baselines.multipliers import Multiplier
-from baselines.policies import DeterministicActor, Policy
+from baselines.parts import gaussian
+from baselines.parts.critics import Critics, squared_error, td_targets
+from baselines.parts.initialisation import orthogonal, uniform_fan_in
+from baselines.parts.multipliers import Multiplier
+from baselines.parts.policies import DeterministicActor, Policy
 
 LOG_STD_RANGE = (-20.0, 2.0)
 """Bounds of the policy's log standard deviation, as in the authors' code."""

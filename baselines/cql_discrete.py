@@ -28,12 +28,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from baselines.discrete import SoftmaxActor, soft_maximum, taken
 from baselines.engine.checks import check_choice, check_network, check_range
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member
 from baselines.engine.method import Method
-from baselines.soft_q import SoftQ, td_loss
+from baselines.parts.discrete import SoftmaxActor, soft_maximum, taken
+from baselines.parts.soft_q import SoftQ, td_loss
 
 
 @dataclass(frozen=True)

@@ -27,19 +27,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines import gaussian
 from baselines.cql import policy_loss
-from baselines.critics import Critics, squared_error, td_targets
 from baselines.engine.checks import check_preparation, check_range, check_sizes
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
 from baselines.engine.random import MemberRandom
-from baselines.initialisation import small_output
-from baselines.input_gradients import values_and_gradients
-from baselines.multipliers import Multiplier
-from baselines.policies import DeterministicActor, Policy
+from baselines.parts import gaussian
+from baselines.parts.critics import Critics, squared_error, td_targets
+from baselines.parts.initialisation import small_output
+from baselines.parts.input_gradients import values_and_gradients
+from baselines.parts.multipliers import Multiplier
+from baselines.parts.policies import DeterministicActor, Policy
 
 LOG_STD_RANGE = (-5.0, 2.0)
 """Bounds of the policy's log standard deviation, as in the authors' code."""

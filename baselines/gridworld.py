@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from baselines.discrete import SoftmaxActor
 from baselines.engine import Actor
+from baselines.parts.discrete import SoftmaxActor
 from hetero_bench.envs.gridworld_model import GridworldModel, gridworld_model
 from hetero_bench.tabular import TabularMDP
 

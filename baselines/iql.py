@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from baselines.advantage_weighting import exponential_weights, weighted_likelihood_loss
-from baselines.critics import Critics, expectile_error, squared_error, td_targets
 from baselines.engine.checks import check_choice, check_preparation, check_range, check_sizes
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
@@ -32,8 +30,10 @@ from baselines.engine.method import Method
 from baselines.engine.optimiser import MemberAdam, cosine
 from baselines.engine.preparation import Preparation, return_range
 from baselines.engine.random import MemberRandom
-from baselines.networks import MLP
-from baselines.policies import DeterministicActor, Policy
+from baselines.parts.advantage_weighting import exponential_weights, weighted_likelihood_loss
+from baselines.parts.critics import Critics, expectile_error, squared_error, td_targets
+from baselines.parts.networks import MLP
+from baselines.parts.policies import DeterministicActor, Policy
 
 if TYPE_CHECKING:
     from hetero_bench import Dataset

@@ -45,7 +45,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from baselines.discrete import (
+from baselines.engine.checks import check_choice, check_network, check_range
+from baselines.engine.data import Batch, MemberData
+from baselines.engine.members import per_member, shared
+from baselines.engine.method import Method
+from baselines.engine.optimiser import MemberAdam
+from baselines.engine.random import MemberRandom
+from baselines.parts.discrete import (
     SoftmaxActor,
     boltzmann,
     invert_cumulative,
@@ -53,14 +59,8 @@ from baselines.discrete import (
     taken,
     weighted_likelihood_loss,
 )
-from baselines.engine.checks import check_choice, check_network, check_range
-from baselines.engine.data import Batch, MemberData
-from baselines.engine.members import per_member, shared
-from baselines.engine.method import Method
-from baselines.engine.optimiser import MemberAdam
-from baselines.engine.random import MemberRandom
-from baselines.networks import MLP
-from baselines.soft_q import SoftQ, td_loss
+from baselines.parts.networks import MLP
+from baselines.parts.soft_q import SoftQ, td_loss
 
 EXPONENT_RANGE = (-10.0, 5.0)
 """σ_min and σ_max of Eq. 52, in all of the paper's experiments."""

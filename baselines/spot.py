@@ -5,7 +5,7 @@ NeurIPS 2022, on TD3 (Fujimoto, van Hoof and Meger, "Addressing Function Approxi
 Actor-Critic Methods", ICML 2018). First a conditional VAE is fitted to the dataset's actions; then
 it is held fixed, and its bound of the density regularises the policy:
 
-    VAE:  min_ψ  E_D[ E_ψ(s,a) ],   E_ψ ~ -log π_β(a|s)  (baselines/vae.py)    density estimator
+    VAE:  min_ψ  E_D[ E_ψ(s,a) ],   E_ψ ~ -log π_β(a|s)  (parts/vae.py)        density estimator
     Q:    min_θ  Σ_i E_D[ (Q_i(s,a) - y)² ],  y = r + γ min_i Q̄_i(s', ã)       TD3, Algorithm 1
           ã = clip(π̄(s') + clip(ε, -c, c), -1, 1),   ε ~ N(0, σ²)               TD3, Eq. 14
     π:    min_φ  E_D[ -Q_1(s, π(s)) / E_D[|Q_1(s, π(s))|] + λ E_ψ(s, π(s)) ]    density regulariser
@@ -26,16 +26,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from baselines.critics import Critics, smoothed, squared_error, td_targets
 from baselines.engine.checks import check_choice, check_preparation, check_range, check_sizes
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
 from baselines.engine.random import MemberRandom
-from baselines.initialisation import small_output, uniform_fan_in
-from baselines.policies import DeterministicActor, Policy
-from baselines.vae import VAE
+from baselines.parts.critics import Critics, smoothed, squared_error, td_targets
+from baselines.parts.initialisation import small_output, uniform_fan_in
+from baselines.parts.policies import DeterministicActor, Policy
+from baselines.parts.vae import VAE
 
 Phase = Literal["density", "critics", "critics and policy"]
 

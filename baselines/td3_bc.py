@@ -23,14 +23,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from baselines.critics import Critics, smoothed, squared_error, td_targets
 from baselines.engine.checks import check_preparation, check_range, check_sizes
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
 from baselines.engine.random import MemberRandom
-from baselines.policies import DeterministicActor, Policy
+from baselines.parts.critics import Critics, smoothed, squared_error, td_targets
+from baselines.parts.policies import DeterministicActor, Policy
 
 Phase = Literal["critics", "critics and policy"]
 

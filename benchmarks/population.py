@@ -25,7 +25,7 @@ from baselines import awr_discrete as awr
 from baselines.engine import Method, get_method
 from baselines.engine.members import Member
 from baselines.engine.trainer import Trainer
-from baselines.networks import MLP
+from baselines.parts.networks import MLP
 
 WARM_UP = 20
 

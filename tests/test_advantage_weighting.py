@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from baselines.advantage_weighting import (
+from baselines.parts.advantage_weighting import (
     exponential_weights,
     standardised_weights,
     weighted_likelihood_loss,

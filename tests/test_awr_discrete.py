@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.advantage_weighting import standardised_weights
 from baselines.awr_discrete import METHOD, Agent, Config, lambda_returns
-from baselines.discrete import weighted_likelihood_loss
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.random import MemberRandom
-from baselines.soft_q import td_loss
+from baselines.parts.advantage_weighting import standardised_weights
+from baselines.parts.discrete import weighted_likelihood_loss
+from baselines.parts.soft_q import td_loss
 from tests.toy import CELLS, corridor
 
 MIXED = (0.35, 0.2, 0.45)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines import bc10, gaussian
+from baselines import bc10
 from baselines.bc import (
     LOG_STD_RANGE,
     METHOD,
@@ -16,7 +16,8 @@ from baselines.bc import (
 from baselines.engine.evaluation import evaluate_member
 from baselines.engine.members import Member
 from baselines.engine.trainer import Trainer
-from baselines.policies import DeterministicActor, GaussianActor
+from baselines.parts import gaussian
+from baselines.parts.policies import DeterministicActor, GaussianActor
 from tests.continuous import (
     as_double,
     assert_gradient,

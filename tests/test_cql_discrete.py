@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from baselines.cql_discrete import Agent, Config, conservative_penalty
-from baselines.critics import td_targets
-from baselines.discrete import boltzmann, soft_maximum, taken
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.random import MemberRandom
-from baselines.soft_q import td_loss
+from baselines.parts.critics import td_targets
+from baselines.parts.discrete import boltzmann, soft_maximum, taken
+from baselines.parts.soft_q import td_loss
 from tests.toy import corridor
 
 LOG2 = math.log(2)

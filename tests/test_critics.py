@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baselines.critics import Critics, expectile_error, squared_error
-from baselines.multipliers import Multiplier
+from baselines.parts.critics import Critics, expectile_error, squared_error
+from baselines.parts.multipliers import Multiplier
 from tests.continuous import data_of, plain, random_batch
 
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import hetero_bench
-from baselines.discrete import (
+from baselines.engine.evaluation import ActorPolicy
+from baselines.engine.random import MemberRandom
+from baselines.parts.discrete import (
     NO_ACTION,
     SoftmaxActor,
     boltzmann,
@@ -14,9 +16,7 @@ from baselines.discrete import (
     log_likelihood,
     weighted_likelihood_loss,
 )
-from baselines.engine.evaluation import ActorPolicy
-from baselines.engine.random import MemberRandom
-from baselines.networks import MLP
+from baselines.parts.networks import MLP
 from hetero_bench.errors import PolicyError
 from tests.toy import CELLS, corridor
 

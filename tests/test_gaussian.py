@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from baselines import gaussian
+from baselines.parts import gaussian
 
 
 def random_heads(dtype=torch.float64, seed=0):

@@ -5,8 +5,8 @@ import torch
 
 from baselines.engine.precision import MatmulPrecision
 from baselines.engine.random import MemberRandom
-from baselines.input_gradients import values_and_gradients
-from baselines.networks import MLP
+from baselines.parts.input_gradients import values_and_gradients
+from baselines.parts.networks import MLP
 
 
 def network_and_inputs(*, ensemble=3, hidden=(16, 8), members=2, batch=5, dtype=torch.float64):

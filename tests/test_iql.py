@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.advantage_weighting import exponential_weights, weighted_likelihood_loss
 from baselines.engine.evaluation import evaluate_member
 from baselines.engine.members import Member
 from baselines.engine.preparation import return_range
 from baselines.engine.trainer import Trainer
 from baselines.iql import METHOD, Agent, Config, prepare
+from baselines.parts.advantage_weighting import exponential_weights, weighted_likelihood_loss
 from tests.continuous import (
     as_double,
     assert_gradient,

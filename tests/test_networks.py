@@ -6,8 +6,8 @@ import torch
 
 from baselines.engine.precision import MatmulPrecision
 from baselines.engine.random import MemberRandom
-from baselines.initialisation import orthogonal, small_output
-from baselines.networks import MLP
+from baselines.parts.initialisation import orthogonal, small_output
+from baselines.parts.networks import MLP
 
 
 def layers_of(mlp, parameters):

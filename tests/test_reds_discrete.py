@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from baselines import cql_discrete as cql
-from baselines.discrete import boltzmann, soft_maximum, taken, weighted_likelihood_loss
+from baselines.parts.discrete import boltzmann, soft_maximum, taken, weighted_likelihood_loss
+from baselines.parts.soft_q import td_loss
 from baselines.reds_discrete import (
     bad_action_weights,
     policy_advantages,
@@ -14,7 +15,6 @@ from baselines.reds_discrete import (
     rho_mean,
     support_penalty,
 )
-from baselines.soft_q import td_loss
 
 FORMS = pytest.mark.parametrize("rho_term", ["mean", "lse", "data"])
 DOUBLE = torch.float64

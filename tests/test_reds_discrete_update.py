@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from baselines import cql_discrete as cql
-from baselines.discrete import taken, weighted_likelihood_loss
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.random import MemberRandom
+from baselines.parts.discrete import taken, weighted_likelihood_loss
+from baselines.parts.soft_q import td_loss
 from baselines.reds_discrete import (
     METHOD,
     Agent,
@@ -20,7 +21,6 @@ from baselines.reds_discrete import (
     rho_mean,
     support_penalty,
 )
-from baselines.soft_q import td_loss
 from tests.toy import CELLS, corridor
 
 FORMS = pytest.mark.parametrize("rho_term", ["mean", "lse", "data"])

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.critics import smoothed
 from baselines.engine.evaluation import evaluate_member
 from baselines.engine.members import Member
 from baselines.engine.random import MemberRandom
 from baselines.engine.trainer import Trainer
+from baselines.parts.critics import smoothed
 from baselines.td3_bc import METHOD, Agent, Config, policy_loss
 from tests.continuous import (
     as_double,

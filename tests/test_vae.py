@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from baselines.engine.data import MemberData
-from baselines.vae import KL_WEIGHT, VAE, divergence, energy
+from baselines.parts.vae import KL_WEIGHT, VAE, divergence, energy
 from tests.continuous import plain
 from tests.toy import point
 

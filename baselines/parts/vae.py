@@ -22,7 +22,7 @@ from torch import Tensor
 from baselines.engine.data import MemberData
 from baselines.engine.optimiser import MemberAdam
 from baselines.engine.random import MemberRandom
-from baselines.networks import MLP
+from baselines.parts.networks import MLP
 
 LOG_STD_RANGE = (-4.0, 15.0)
 """Bounds of the encoder's log standard deviation."""

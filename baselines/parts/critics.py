@@ -14,8 +14,8 @@ from torch import Tensor
 from baselines.engine.data import MemberData
 from baselines.engine.optimiser import MemberAdam, track
 from baselines.engine.random import MemberRandom
-from baselines.initialisation import Initialiser, uniform_fan_in
-from baselines.networks import MLP, NormPlace
+from baselines.parts.initialisation import Initialiser, uniform_fan_in
+from baselines.parts.networks import MLP, NormPlace
 
 
 def td_targets(

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.critics import td_targets
-from baselines.discrete import SoftmaxActor, boltzmann
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.optimiser import MemberAdam, track
 from baselines.engine.random import MemberRandom
-from baselines.networks import MLP
+from baselines.parts.critics import td_targets
+from baselines.parts.discrete import SoftmaxActor, boltzmann
+from baselines.parts.networks import MLP
 
 
 def td_loss(values: Tensor, targets: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn.functional import layer_norm
 
 from baselines.engine.precision import hidden_dtype
 from baselines.engine.random import MemberRandom
-from baselines.initialisation import Initialiser, uniform_fan_in
+from baselines.parts.initialisation import Initialiser, uniform_fan_in
 
 NormPlace = Literal["none", "before", "after"]
 """Layer normalisation of hidden layers: none, before the ReLU, or after it."""

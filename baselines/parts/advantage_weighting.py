@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from baselines.gaussian import normal_log_density
+from baselines.parts.gaussian import normal_log_density
 
 LOG_STD_RANGE = (-20.0, 2.0)
 """Bounds of the policy's log standard deviation, as in the code of IQL's authors."""

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines import gaussian
 from baselines.engine.data import MemberData
 from baselines.engine.optimiser import MemberAdam, Schedule, track
 from baselines.engine.preparation import Frame
 from baselines.engine.random import MemberRandom
-from baselines.initialisation import Initialiser, uniform_fan_in
-from baselines.networks import MLP, NormPlace
+from baselines.parts import gaussian
+from baselines.parts.initialisation import Initialiser, uniform_fan_in
+from baselines.parts.networks import MLP, NormPlace
 
 
 @dataclass(frozen=True)

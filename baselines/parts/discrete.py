@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from baselines.networks import MLP
+from baselines.parts.networks import MLP
 
 
 def taken(values: Tensor, actions: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from baselines.engine.precision import hidden_dtype
-from baselines.networks import MLP
+from baselines.parts.networks import MLP
 
 
 def values_and_gradients(
