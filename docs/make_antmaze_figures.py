@@ -16,6 +16,8 @@ import numpy as np
 
 import hetero_bench
 from hetero_bench.antmaze_canvas import new_antmaze
+from hetero_bench.arrays import EpisodeArrays
+from hetero_bench.envs.antmaze_layout import AntMazeLayout
 from hetero_bench.recipes.antmaze import environment_layout
 from hetero_bench.schedule_table import dataset_schedule
 from hetero_bench.stitching import shortest_chain
@@ -28,8 +30,6 @@ FOLDER = Path(__file__).parent / "antmaze"
 HETEROSKEDASTIC = [
     f"antmaze-{maze}-{kind}" for maze in ("medium", "large") for kind in ("noisy", "biased")
 ]
-START_RADIUS = 0.5
-"""Metres: a chain begins this close to the maze's start."""
 BIN_SIZE = 0.5
 """Metres: side of the squares within which a chain looks for rows to jump to."""
 NOISE, BIAS = "#2a78d6", "#eb6834"
@@ -77,7 +77,11 @@ def _draw_bars(axes: Axes, edges: np.ndarray, noise: np.ndarray, bias: np.ndarra
 
 
 def draw_chains() -> Figure:
-    """Draws, for each heteroskedastic dataset, a chain of its rows from start to goal."""
+    """Draws, for each heteroskedastic dataset, a chain of its rows from start to goal.
+
+    Trajectories that lead from the start's cell to a reward are taken out before: a chain that
+    follows one of these shows nothing.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -88,27 +92,41 @@ def draw_chains() -> Figure:
         dataset = hetero_bench.load(name)
         assert dataset.spec.environment is not None
         layout = environment_layout(dataset.spec.environment)
-        arrays = dataset.arrays
-        starts = np.linalg.norm(arrays.observations[:, :2], axis=1) <= START_RADIUS
-        succeeded = np.zeros(arrays.num_episodes, dtype=bool)
-        succeeded[arrays.episode_ids[arrays.terminations]] = True
-        direct = succeeded[arrays.episode_ids]
-        whole = len(np.unique(arrays.episode_ids[starts & direct]))
-        print(f"{name}: {whole} trajectories go all the way")
-        starts &= ~direct  # a chain that is one trajectory shows nothing
-        chain = shortest_chain(arrays, starts, np.asarray(arrays.terminations), bin_size=BIN_SIZE)
+        arrays, removed = _without_whole_ways(dataset.arrays, layout)
+        chain = shortest_chain(
+            arrays, _in_start_cell(arrays, layout), arrays.terminations, bin_size=BIN_SIZE
+        )
         assert chain is not None
         points = arrays.observations[chain.rows, :2]
         episodes = len(np.unique(arrays.episode_ids[chain.rows]))
         print(
-            f"  {len(chain.rows)} rows of {episodes} trajectories, {chain.jumps.sum()} jumps "
-            f"no longer than the {chain.quantile:.0%} quantile ({chain.threshold:.2f}) of the "
-            "distances to the nearest row of another trajectory"
+            f"{name}: without {removed} trajectories that go all the way, {len(chain.rows)} rows "
+            f"of {episodes} trajectories, {chain.jumps.sum()} jumps no longer than the "
+            f"{chain.quantile:.0%} quantile ({chain.threshold:.2f}) of the distances to the "
+            "nearest row of another trajectory",
+            flush=True,
         )
         new_antmaze(layout, name, axes)
-        axes.plot(*points.T, color=TRACK, linewidth=1.4)
-        axes.scatter(*points[chain.jumps].T, color=JUMP, s=16, zorder=3, label="jump")
+        axes.plot(*points.T, color=TRACK, linewidth=1.4, label="within a trajectory")
+        axes.scatter(*points[chain.jumps].T, color=JUMP, s=16, zorder=3, label="jump to another")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False, fontsize=9)
     return figure
+
+
+def _without_whole_ways(arrays: EpisodeArrays, layout: AntMazeLayout) -> tuple[EpisodeArrays, int]:
+    """Takes out the trajectories that visit the start's cell and are rewarded, and counts them."""
+    whole = np.zeros(arrays.num_episodes, dtype=bool)
+    whole[arrays.episode_ids[_in_start_cell(arrays, layout)]] = True
+    rewarded = np.zeros(arrays.num_episodes, dtype=bool)
+    rewarded[arrays.episode_ids[arrays.terminations]] = True
+    others = np.flatnonzero(~(whole & rewarded))
+    rows = int(np.isin(arrays.episode_ids, others).sum())
+    return arrays.take_episodes(others, rows)[0], arrays.num_episodes - len(others)
+
+
+def _in_start_cell(arrays: EpisodeArrays, layout: AntMazeLayout) -> np.ndarray:
+    return layout.cells_at(arrays.observations[:, :2].astype(np.float64)) == layout.start
 
 
 PICTURES = {"schedules": draw_schedules, "chains": draw_chains}

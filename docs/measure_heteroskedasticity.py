@@ -1,11 +1,12 @@
 """Measures every dataset's heteroskedasticity for docs/heteroskedasticity.md.
 
-    python docs/measure_heteroskedasticity.py datasets   # all datasets; builds what is not cached
+    python docs/measure_heteroskedasticity.py datasets   # builds what is not cached
     python docs/measure_heteroskedasticity.py severity   # the severity axis, 40,000 rows each
 
 writes docs/heteroskedasticity/measurements.json, from which the tables and pictures are made
-(`docs/make_tables.py`, `docs/make_antmaze_figures.py`). What is there is kept where its digest
-is the dataset's.
+(`docs/make_tables.py`, `docs/make_heteroskedasticity_figures.py`). A dataset's measures are kept
+where their digest is the dataset's; the severity axis is measured anew. Locomotion has a page of
+its own.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def measure(dataset: Dataset) -> dict[str, Any]:
 
 
 def measure_datasets(document: dict[str, Any]) -> None:
-    """Adds every whole dataset of the registry that this release can make."""
+    """Adds every whole dataset of AntMaze and the gridworld, the severity axis aside."""
     found = document.setdefault("datasets", {})
     for spec in hetero_bench.list_datasets(reduced=False):
         built = any(source.kind == "build" for source in spec.sources)

@@ -42,7 +42,7 @@ def bundle(dataset_id: str, draw: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=bundle.__doc__)
+    parser = argparse.ArgumentParser(description="Writes the files that a release bundles.")
     parser.add_argument("ids", nargs="+", help="datasets to bundle")
     parser.add_argument("--draws", nargs="+", type=int, default=[0], help="of subsets; default 0")
     arguments = parser.parse_args()

@@ -1,17 +1,18 @@
 """What a release pins about a dataset: counts and digests, computed for a manifest's author.
 
-    python -m hetero_bench.pinning registry/gridworld.toml
+    python -m hetero_bench.pinning registry/gridworld.toml [names]
 
-prints, per dataset, the lines to paste into its table. What the table pins so far is ignored.
-Loading compares against the pins, so nothing here ever writes a manifest: a pin is a statement of
-the author's, not of the code under test.
+prints, per dataset, or per dataset named, the lines to paste into its table. What the table pins so
+far is ignored. Loading compares against the pins, so nothing here ever writes a manifest: a pin is
+a statement of the author's, not of the code under test.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,18 @@ def _unpinned(spec: DatasetSpec, cache_dir: Path) -> EpisodeArrays:
     return Artefact.of(free).load(cache_dir).arrays
 
 
-def main(manifest: str) -> None:
-    """Prints the pins of every dataset of a manifest."""
+def main(manifest: str, names: Sequence[str] = ()) -> None:
+    """Prints the pins of a manifest's datasets: of those named, or of all.
+
+    Raises:
+        ValueError: If the manifest has no dataset of a name.
+    """
+    specs = {spec.name: spec for spec in register(manifest)}
+    unknown = sorted(set(names) - set(specs))
+    if unknown:
+        raise ValueError(f"{manifest} has no {', '.join(unknown)}; it has {', '.join(specs)}")
     with tempfile.TemporaryDirectory() as folder:
-        for spec in register(manifest):
+        for spec in map(specs.__getitem__, names or specs):
             print(f"[datasets.{spec.name}]")
             for key, value in pins(spec, Path(folder)).items():
                 print(f"{key} = {toml_value(value)}")
@@ -76,4 +85,8 @@ def toml_value(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description="Prints what a manifest should pin.")
+    parser.add_argument("manifest", help="TOML file")
+    parser.add_argument("names", nargs="*", help="datasets; all by default")
+    arguments = parser.parse_args()
+    main(arguments.manifest, arguments.names)

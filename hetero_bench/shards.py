@@ -171,7 +171,8 @@ def _feed(
             reply = process.stdout.readline()
         except (BrokenPipeError, ValueError):
             reply = ""
-        problem = json.loads(reply)["error"] if reply else "the worker process ended"
+        whole = reply.endswith("\n")  # a worker may end in the middle of a reply
+        problem = json.loads(reply)["error"] if whole else "the worker process ended"
         if problem is None:
             finished.put(shard)
         else:
@@ -207,6 +208,15 @@ def _work(requests: IO[str], replies: IO[str]) -> None:
         replies.flush()
 
 
+def _claim_standard_output() -> IO[str]:
+    """Returns this process's standard output for replies alone; what is printed goes to the errors.
+
+    Below Python too: MuJoCo prints its warnings from C.
+    """
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return replies
+
+
 if __name__ == "__main__":
-    with contextlib.redirect_stdout(sys.stderr):
-        _work(sys.stdin, sys.__stdout__ or sys.stdout)
+    _work(sys.stdin, _claim_standard_output())

@@ -116,14 +116,14 @@ def shortest_chain(
     csgraph, sparse = _scipy()
     size = arrays.num_transitions
     nearest, distances = nearest_continuations(arrays, bin_size)
-    known = np.isfinite(distances)
+    known = distances[np.isfinite(distances)]
     last = np.zeros(size, dtype=bool)
     last[arrays.episode_starts()[1:] - 1] = True
     going_on = np.flatnonzero(~last)
     source, sink = size, size + 1
     jump_cost, step_cost = 1.0, 1e-6
     for quantile in np.linspace(0.01, 1.0, 100) if quantiles is None else quantiles:
-        threshold = float(np.quantile(distances[known], quantile))
+        threshold = float(np.quantile(known, quantile)) if len(known) else 0.0
         jumping = np.flatnonzero(distances <= threshold)
         origins = [going_on, jumping, np.full(starts.sum(), source), np.flatnonzero(goals)]
         targets = [going_on + 1, nearest[jumping], np.flatnonzero(starts)]
@@ -143,7 +143,8 @@ def shortest_chain(
             continue
         _, before = csgraph.dijkstra(graph, indices=source, return_predecessors=True)
         rows = _walk_back(before, sink, source)
-        jumps = np.append(False, np.diff(rows) != 1)
+        # The row after an episode's last one is another episode's: going there is a jump too.
+        jumps = np.append(False, (np.diff(rows) != 1) | last[rows[:-1]])
         return Chain(rows, jumps, threshold, float(quantile))
     return None
 

@@ -246,6 +246,8 @@ def test_custom_mazes():
         ({"maze": ["#####", "#S#G#", "#####"]}, "row 1, column 3 cannot be reached"),
         ({"maze": ["##", "##"]}, "at least 3 rows"),
         ({"render_mode": "human"}, "render_mode is 'human'"),
+        ({"image_size": 0}, "image_size is 0; expected a number of pixels from 1"),
+        ({"image_size": "big"}, "image_size is 'big'"),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -288,6 +290,7 @@ def test_wrong_actions(action):
 RENDERING = """
 import numpy as np
 from hetero_bench.envs.antmaze import AntMazeEnv
+from hetero_bench.envs.antmaze_vector import AntMazeVectorEnv
 env = AntMazeEnv("large", render_mode="rgb_array", image_size=240)
 env.reset(seed=0, options={"goal": (32.0, 24.0)})
 try:
@@ -300,8 +303,16 @@ row, column = green.mean(axis=0)
 # 20 pixels per cell; the goal's cell is row 7 of 9 counted from the bottom, and column 9.
 assert abs(row - 30) < 3 and abs(column - 190) < 3, (row, column)
 assert (picture[2, 2] < 110).all() and (picture[150, 50] > 200).all()
-env.close()
 assert AntMazeEnv("umaze").render() is None
+
+vector = AntMazeVectorEnv(2, maze="large", render_mode="rgb_array", image_size=240)
+vector.reset(seed=3)
+first, second = vector.render()
+env.reset(seed=4)
+assert (second == env.render()).all() and (first != second).any()
+assert AntMazeVectorEnv(2).render() is None
+vector.close()
+env.close()
 """
 
 

@@ -90,7 +90,6 @@ def test_layout_of_the_arrays(collected):
     collected.validate()
     assert collected.num_transitions == 3 * 2 * 150
     assert collected.observations.dtype == collected.actions.dtype == np.float32
-    assert collected.actions.dtype == np.float32
     assert np.abs(collected.actions).max() <= 1
     assert collected.rewards.dtype == np.float32
     np.testing.assert_array_equal(collected.rewards == 1, collected.terminations)
@@ -145,6 +144,37 @@ def test_episodes_end_as_the_parameters_say():
     assert np.diff(arrays.episode_starts()).tolist() == [50, 50, 20] * 2
     assert not arrays.terminations.any()
     np.testing.assert_allclose(arrays.observations[0, :2], 0, atol=0.1)
+
+
+def collected_shard(steps, max_episode_steps, **changes):
+    """One shard of a collection, without worker processes."""
+    settings, layout = antmaze.check(parameters(steps=steps, **changes), UMAZE)
+    arguments = {"parameters": settings.model_dump(), "seed": 1, "maze": layout.name}
+    return antmaze.collect_shard({**arguments, "max_episode_steps": max_episode_steps}, 0)
+
+
+@pytest.mark.parametrize("on_arrival", ["end", "stay"])
+def test_an_arrival_ends_an_episode_or_does_not(on_arrival):
+    even = [{"x": (-2, 10), "noise": 0.1}]
+    shard = collected_shard(400, 150, on_arrival=on_arrival, schedule=even)
+    terminations, truncations, arrivals = (
+        shard[name].reshape(2, 400) for name in ("terminations", "truncations", "arrivals")
+    )
+    assert not (terminations & truncations).any()
+    elsewhere = arrivals & ~terminations
+    assert elsewhere.any(axis=1).all()
+    for ant in range(2):
+        last = np.flatnonzero(terminations[ant] | truncations[ant])
+        out_of_time = (np.diff(last, prepend=-1) == 150) | (last == 399)
+        on_the_way = ~(out_of_time | terminations[ant, last])
+        there = np.flatnonzero(elsewhere[ant])
+        if on_arrival == "stay":
+            assert not on_the_way.any()
+            assert len(there) > 20  # it stands there
+        else:
+            assert on_the_way.any()
+            assert elsewhere[ant, last[on_the_way]].all()
+            assert set(there) <= set(last)
 
 
 @pytest.mark.slow

@@ -182,6 +182,7 @@ def test_bad_input(call, error, message):
         ({"threads": 0}, "threads is 0"),
         ({"maze": "huge"}, "unknown AntMaze maze 'huge'; expected one of umaze, medium"),
         ({"render_mode": "human"}, "render_mode is 'human'"),
+        ({"image_size": 0}, "image_size is 0"),
     ],
 )
 def test_bad_construction(arguments, message):
@@ -198,7 +199,9 @@ def test_evaluating_in_an_unknown_maze_says_which_there_are():
 
 def test_a_missing_reset_is_named():
     env = AntMazeVectorEnv(2)
-    env.reset(seed=0, options={"reset_mask": np.array([True, False])})
+    observations, _ = env.reset(seed=0, options={"reset_mask": np.array([True, False])})
+    assert observations[0, 2] > 0.6
+    np.testing.assert_array_equal(observations[1], 0.0)
     with pytest.raises(gymnasium.error.ResetNeeded, match="environment 1 was never reset"):
         env.step(np.zeros((2, 8)))
 

@@ -271,6 +271,21 @@ def constant(means, stds):
             r"means of shape \(3,\) .* expected \(1000, 2\) for both",
         ),
         (
+            {},
+            {"policy": lambda observations, waypoints: np.zeros((len(observations), 2))},
+            "gave a ndarray; expected a pair, the means and the standard deviations",
+        ),
+        (
+            {},
+            {"policy": lambda observations, waypoints: (0, 1, 2)},
+            "gave a tuple; expected a pair",
+        ),
+        (
+            {"stds": 0.0},
+            {"behaviour": "exact"},
+            "noise_stds of toy-v0 is not positive in every row",
+        ),
+        (
             {"action": {"shape": [2], "dtype": "float32", "low": -0.5, "high": 0.5}},
             {"behaviour": "fitted"},
             r"expected \[-0.5, 0.5\]: give the action space's bounds",
@@ -281,6 +296,22 @@ def constant(means, stds):
 def test_wrong_arguments(fields, arguments, message):
     with pytest.raises(ValueError, match=message):
         hetero_bench.heteroskedasticity(gaussian_dataset(**fields), **arguments)
+
+
+def test_recorded_behaviour_of_another_shape_is_not_used():
+    dataset = gaussian_dataset()
+    wide = {**dataset.extras, "noise_stds": np.full((1000, 2), 0.1, np.float32)}
+    dataset = dataset_of(dataclasses.replace(dataset.arrays, extras=wide))
+    with pytest.raises(ValueError, match=r"has shape \(1000, 2\) and not \(1000,\), so its behav"):
+        hetero_bench.heteroskedasticity(dataset, behaviour="exact")
+    settings = FitSettings(width=8, steps=5)
+    assert continuous_heteroskedasticity(dataset, settings=settings).behaviour == "fitted"
+    assert "Heteroskedasticity" not in dataset.card()
+
+
+def test_an_id_is_no_dataset():
+    with pytest.raises(TypeError, match="dataset is a str; expected a Dataset, as hetero_bench.lo"):
+        hetero_bench.heteroskedasticity("antmaze-large-noisy-10k")
 
 
 def test_discrete_and_continuous_arguments_are_not_mixed_up(official_cache):

@@ -13,6 +13,7 @@ from hetero_bench.heteroskedasticity.divergences import (
     kullback_leibler,
     log_one_plus_chi_square,
 )
+from hetero_bench.heteroskedasticity.encoding import PiecewiseLinearEncoding
 from hetero_bench.heteroskedasticity.likelihood import (
     CensoredActions,
     KnownGaussians,
@@ -122,6 +123,28 @@ def test_probabilities_of_the_censored_likelihood_sum_to_one():
     assert probabilities[0] + probabilities[-1] + probabilities[1:-1].sum() * 1e-4 == pytest.approx(
         1.0, abs=1e-3
     )
+
+
+def test_the_encoding_places_entries_in_pieces_of_equally_many_rows():
+    observations = np.array([[0.0, 5.0], [1.0, 5.0], [2.0, 5.0], [10.0, 5.0], [100.0, 5.0]])
+    encoding = PiecewiseLinearEncoding.of(observations, 2)
+    found = encoding(np.array([[1.0, 5.0], [51.0, 5.0], [-3.0, 6.0]]))
+    assert found.shape == (3, 6)
+    assert found.dtype == np.float32
+    standard, lower, upper = found.reshape(3, 3, 2).transpose(1, 0, 2)
+    expected = (np.array([1.0, 51.0, -3.0]) - 22.6) / observations[:, 0].std()
+    np.testing.assert_allclose(standard[:, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(lower[:, 0], [0, 1, -1], atol=1e-6)
+    np.testing.assert_allclose(upper[:, 0], [-1, 0, -1], atol=1e-6)
+    # A constant entry is not scaled; anything above it is above its empty pieces.
+    np.testing.assert_array_equal(standard[:, 1], [0, 0, 1])
+    np.testing.assert_array_equal(lower[:, 1], [-1, -1, 1])
+
+
+def test_outliers_are_clipped_on_their_way_to_the_network():
+    observations = np.linspace(-1.0, 1.0, 100)[:, None]
+    encoding = PiecewiseLinearEncoding.of(observations, 4)
+    np.testing.assert_array_equal(encoding(np.array([[1e6]])), [[10.0, 1.0, 1.0, 1.0, 1.0]])
 
 
 def test_the_networks_gradient_is_that_of_its_loss():

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from hetero_bench.heteroskedasticity import (
 )
 
 seeds = st.integers(0, 2**32 - 1)
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+MEASUREMENTS = DOCS / "heteroskedasticity" / "measurements.json"
 
 
 def test_chi_square_by_hand():
@@ -97,6 +101,15 @@ def test_the_behaviour_policy_itself_diverges_from_nothing(cache):
     policy[states] = dataset.extras["behaviour_probabilities"]
     policy /= policy.sum(axis=1, keepdims=True)
     assert heteroskedasticity(dataset, policy).maximum == pytest.approx(0.0, abs=1e-2)
+
+
+def test_the_pages_measurements_are_those_of_the_data_that_the_registry_pins():
+    datasets = json.loads(MEASUREMENTS.read_text(encoding="utf-8"))["datasets"]
+    assert len(datasets) == 14
+    for name, found in datasets.items():
+        spec = hetero_bench.get_spec(name)
+        assert found["digest"] == spec.sha256["whole"], name
+        assert (found["transitions"], found["episodes"]) == (spec.transitions, spec.episodes)
 
 
 def test_the_discount_is_the_manifests(cache):

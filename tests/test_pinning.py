@@ -65,6 +65,14 @@ def test_what_is_printed_verifies_what_is_loaded(manifest, capsys):
         assert digest_rows(rows) == index[draw]
 
 
+def test_only_what_is_named_is_made(manifest, capsys):
+    main(str(manifest), ["small"])
+    assert list(tomllib.loads(capsys.readouterr().out)["datasets"]) == ["small"]
+    registry._registered.clear()
+    with pytest.raises(ValueError, match=r"has no large; it has small, smaller"):
+        main(str(manifest), ["large"])
+
+
 def test_what_the_table_pins_so_far_is_ignored(manifest, cache):
     """A recipe's author needs the new pins just when the old ones are wrong."""
     specs = registry.read_manifest(manifest)

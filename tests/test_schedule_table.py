@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from hetero_bench.cards import manifest_card
+from hetero_bench.heteroskedasticity.divergences import log_one_plus_chi_square
 from hetero_bench.recipes.action_noise import NoiseSchedule
 from hetero_bench.registry import get_spec
 from hetero_bench.schedule_table import dataset_schedule, schedule_rows
@@ -36,6 +38,19 @@ def test_a_subset_has_its_parents_schedule_and_severity_scales_it():
     np.testing.assert_allclose(double.bias, 2 * whole.bias)
     assert dataset_schedule(get_spec("gridworld-hetero")) is None
     assert dataset_schedule(get_spec("antmaze-large-noisy-reds")) is None
+
+
+@pytest.mark.parametrize("maze", ["medium", "large"])
+def test_the_schedules_are_in_the_order_of_the_papers_table_3(maze):
+    """The largest exact D: noisy over biased over constant noise, as docs/antmaze.md says."""
+    largest = []
+    for kind in ("noisy", "biased", "noisy-s0"):
+        schedule = dataset_schedule(get_spec(f"antmaze-{maze}-{kind}"))
+        ones = np.ones((len(schedule.noise), 8))
+        noise, bias = schedule.noise[:, None] * ones, schedule.bias[:, None] * ones
+        log_d = log_one_plus_chi_square(0.0 * ones, 0.1 * ones, bias, noise)
+        largest.append(float(np.expm1(log_d).max()))
+    assert largest == pytest.approx([537.0, 109.0, 26.3], rel=0.01)
 
 
 def test_the_card_draws_it():

@@ -28,6 +28,17 @@ def die(arguments, shard):
     os._exit(3)
 
 
+def die_while_replying(arguments, shard):
+    os.write(1, b'{"err')
+    os._exit(3)
+
+
+def warn_from_c(arguments, shard):
+    """As MuJoCo does where a simulation is unstable: past Python's ``sys.stdout``."""
+    os.write(1, b"WARNING: huge value in QACC\n")
+    return {"values": np.full(2, shard)}
+
+
 def threads(arguments, shard):
     return {"threads": np.array(int(os.environ["OPENBLAS_NUM_THREADS"]))}
 
@@ -70,11 +81,18 @@ def test_a_failing_shard_is_named_with_its_traceback(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_worker_that_dies_is_an_error(tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", ["die", "die_while_replying"])
+def test_a_worker_that_dies_is_an_error(how, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(RuntimeError, match="shard 0 could not be computed: the worker process"):
-        run_shards(f"{HERE}:die", {}, 1)
+        run_shards(f"{HERE}:{how}", {}, 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_library_prints_is_no_reply(capfd):
+    first, second = run_shards(f"{HERE}:warn_from_c", {}, 2, workers=1)
+    assert (first["values"].tolist(), second["values"].tolist()) == ([0, 0], [1, 1])
+    assert capfd.readouterr().err.count("WARNING: huge value") == 2
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -60,6 +60,16 @@ def test_two_halves_are_joined_by_one_jump():
     assert 0 < chain.quantile < 0.7
 
 
+def test_a_jump_to_the_next_row_of_the_file_counts():
+    """The first trajectory ends where the second, stored right after it, begins."""
+    arrays = walks(line(0, 5, 5), line(5, 9, 4))
+    starts, goals = np.arange(9) == 0, np.arange(9) == 8
+    chain = shortest_chain(arrays, starts, goals, bin_size=20.0)
+    assert chain is not None
+    np.testing.assert_array_equal(chain.rows, np.arange(9))
+    assert np.flatnonzero(chain.jumps).tolist() == [5]
+
+
 def test_no_chain_across_a_gap():
     arrays = walks(line(0, 3, 6), line(0.2, 3, 6), line(10, 13, 6), line(10.2, 13, 6))
     starts, goals = arrays.observations[:, 0] < 1, arrays.observations[:, 0] > 12
@@ -74,3 +84,7 @@ def test_one_trajectory_needs_no_jump():
     assert chain is not None
     assert not chain.jumps.any()
     np.testing.assert_array_equal(chain.rows, np.arange(9))
+    alone = shortest_chain(walks(line(0, 9, 9)), starts[:9], goals[:9])
+    assert alone is not None
+    np.testing.assert_array_equal(alone.rows, np.arange(9))
+    assert alone.threshold == 0.0

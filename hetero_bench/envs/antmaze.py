@@ -20,7 +20,11 @@ from hetero_bench.envs.antmaze_model import (
     AntBatch,
     ant_model,
 )
-from hetero_bench.envs.antmaze_rendering import DEFAULT_IMAGE_SIZE, TopDownRenderer
+from hetero_bench.envs.antmaze_rendering import (
+    DEFAULT_IMAGE_SIZE,
+    TopDownRenderer,
+    check_image_size,
+)
 from hetero_bench.envs.regions import Regions, antmaze_regions
 from hetero_bench.envs.render_modes import check_render_mode
 
@@ -100,6 +104,7 @@ class AntMazeEnv(gymnasium.Env):
         image_size: int = DEFAULT_IMAGE_SIZE,
     ) -> None:
         check_render_mode(render_mode, self.metadata)
+        check_image_size(image_size)
         self.layout: AntMazeLayout = get_layout(maze)
         self.render_mode = render_mode
         self.image_size = image_size

@@ -128,13 +128,14 @@ class AntBatch:
         threads: Threads to step them with.
 
     Attributes:
-        observations: (n, 29) float64, positions then velocities; overwritten by each call.
+        observations: (n, 29) float64, positions then velocities; overwritten by each call, zero
+            before an ant's first :meth:`reset`.
     """
 
     def __init__(self, model: mujoco.MjModel, size: int, threads: int = 1) -> None:
         self.model = model
         self.data = [mujoco.MjData(model) for _ in range(size)]
-        self.observations = np.empty((size, NUM_OBSERVATIONS))
+        self.observations = np.zeros((size, NUM_OBSERVATIONS))
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 

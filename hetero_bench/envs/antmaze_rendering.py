@@ -30,7 +30,7 @@ class TopDownRenderer:
         image_size: Pixels of the longer side.
 
     Raises:
-        ValueError: If ``image_size`` is not positive.
+        ValueError: If ``image_size`` is no positive integer.
         RuntimeError: If MuJoCo cannot open an OpenGL context here.
     """
 
@@ -40,8 +40,7 @@ class TopDownRenderer:
         bounds: tuple[float, float, float, float],
         image_size: int = DEFAULT_IMAGE_SIZE,
     ) -> None:
-        if image_size < 1:
-            raise ValueError(f"image_size is {image_size}; expected at least 1 pixel")
+        check_image_size(image_size)
         x_min, x_max, y_min, y_max = bounds
         width, height = x_max - x_min, y_max - y_min
         scale = image_size / max(width, height)
@@ -78,6 +77,12 @@ class TopDownRenderer:
     def close(self) -> None:
         """Frees the OpenGL context."""
         self._renderer.close()
+
+
+def check_image_size(image_size: int) -> None:
+    """Raises ValueError unless ``image_size`` is a positive integer."""
+    if not isinstance(image_size, int | np.integer) or image_size < 1:
+        raise ValueError(f"image_size is {image_size!r}; expected a number of pixels from 1")
 
 
 def _with_view(model: mujoco.MjModel, width: int, height: int) -> mujoco.MjModel:

@@ -20,7 +20,11 @@ from hetero_bench.envs.antmaze import (
 )
 from hetero_bench.envs.antmaze_layout import AntMazeLayout, get_layout
 from hetero_bench.envs.antmaze_model import NUM_JOINTS, AntBatch
-from hetero_bench.envs.antmaze_rendering import DEFAULT_IMAGE_SIZE, TopDownRenderer
+from hetero_bench.envs.antmaze_rendering import (
+    DEFAULT_IMAGE_SIZE,
+    TopDownRenderer,
+    check_image_size,
+)
 from hetero_bench.envs.regions import Regions, antmaze_regions
 from hetero_bench.envs.render_modes import check_render_mode
 from hetero_bench.envs.vector_episodes import Seeds, VectorEpisodes
@@ -65,6 +69,7 @@ class AntMazeVectorEnv(VectorEnv):
         threads: int | None = None,
     ) -> None:
         check_render_mode(render_mode, self.metadata)
+        check_image_size(image_size)
         if threads is None:
             threads = max(1, min(default_workers(), num_envs // ANTS_PER_THREAD))
         if threads < 1:

@@ -80,9 +80,14 @@ def heteroskedasticity(
         The measures; of which kind, follows from the dataset's actions.
 
     Raises:
+        TypeError: If ``dataset`` is no dataset.
         ValueError: If an argument is of the other kind of dataset, or what it needs is not
             recorded; the message says what to do.
     """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"dataset is a {type(dataset).__name__}; expected a Dataset, as hetero_bench.load gives"
+        )
     if behaviour not in (None, "exact", "fitted"):
         raise ValueError(f"behaviour is {behaviour!r}; expected 'exact' or 'fitted'")
     if dataset.arrays.actions.dtype.kind == "f":

@@ -5,21 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from hetero_bench.arrays import EpisodeArrays
+from hetero_bench.heteroskedasticity.encoding import PiecewiseLinearEncoding
 from hetero_bench.heteroskedasticity.likelihood import Target
 from hetero_bench.heteroskedasticity.network import Adam, GaussianNetwork
 from hetero_bench.progress import progress_bar
 
-_LARGEST_INPUT = 10.0
-"""Standardised observations are clipped to plus or minus this."""
-_PIECES = 8
-"""Pieces that each entry's range is cut into, with equally many rows."""
-_LEAST_WIDTH = 1e-6
 _ROWS_STREAM, _FIT_STREAM = 0, 1
 _QUIET_SECONDS = 5.0
 """A fit that takes longer shows its progress."""
@@ -32,19 +27,20 @@ class FitSettings:
     Attributes:
         rows: Most rows to use; drawn at random from larger datasets.
         held_out: Share of them that is not trained on.
+        pieces: That each observation entry's range is cut into, with equally many rows.
         width: Of the two hidden layers.
         steps: Most gradient steps; the learning rate falls to zero over them (half a cosine).
         passes: Most passes over the rows, so that small datasets take fewer steps.
         batch: Rows per step.
         learning_rate: Adam's, at the start.
-        weight_decay: Decoupled, times the learning rate. Without it a few rows in unusual states
-            get standard deviations so small that D is infinite; with it the held-out likelihood is
-            larger too.
+        weight_decay: Decoupled, times the learning rate. Against standard deviations that come
+            out so small in unusual states that D is infinite there.
         checks: How often the held-out loss is looked at; the parameters with the least are kept.
     """
 
     rows: int = 200_000
     held_out: float = 0.1
+    pieces: int = 8
     width: int = 256
     steps: int = 4000
     passes: int = 40
@@ -66,8 +62,9 @@ class FitReport:
         rows: Rows trained on.
         held_out_rows: Rows that were not, of the same episodes.
         best_step: Gradient step whose parameters were kept.
-        log_likelihood: Of the actions in the rows trained on, nats per row: of the density inside
-            the bounds, of the probability at them.
+        log_likelihood: Of the actions in the rows trained on, as they are fitted (scaled to ±1, or
+            before the tanh), nats per row: of the density inside the bounds, of the probability at
+            them.
         held_out_log_likelihood: The same of the rows held out.
         seed: Of the fit.
     """
@@ -85,53 +82,16 @@ class FitReport:
 
 
 @dataclass(frozen=True, eq=False)
-class Encoding:
-    """Standardised observations, and each entry's place within every piece of its range.
-
-    The pieces lie between quantiles: -1 below a piece, 1 above it, linear inside. Noise that
-    changes abruptly with the position is then within reach of a small network; from standardised
-    positions alone it is smoothed away. Gorishniy et al., "On Embeddings for Numerical Features in
-    Tabular Deep Learning", NeurIPS 2022, Eq. 1.
-
-    Attributes:
-        shift: (obs,) means.
-        scale: (obs,) standard deviations.
-        edges: (pieces + 1, obs) quantiles.
-    """
-
-    shift: np.ndarray
-    scale: np.ndarray
-    edges: np.ndarray
-
-    @classmethod
-    def of(cls, observations: np.ndarray) -> Encoding:
-        """Fits the encoding to (n, obs) observations."""
-        scale = observations.std(axis=0, dtype=np.float64)
-        scale[scale == 0.0] = 1.0
-        edges = np.quantile(observations, np.linspace(0.0, 1.0, _PIECES + 1), axis=0)
-        return cls(observations.mean(axis=0, dtype=np.float64), scale, edges)
-
-    def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """Returns (n, (pieces + 1) obs) float32 inputs for (n, obs) observations."""
-        standard = (observations - self.shift) / self.scale
-        inputs = [np.clip(standard, -_LARGEST_INPUT, _LARGEST_INPUT).astype(np.float32)]
-        for low, high in pairwise(self.edges):
-            place = (observations - low) / np.maximum(high - low, _LEAST_WIDTH)
-            inputs.append((2.0 * np.clip(place, 0.0, 1.0) - 1.0).astype(np.float32))
-        return np.concatenate(inputs, axis=1)
-
-
-@dataclass(frozen=True, eq=False)
 class FittedGaussians:
-    """A trained network with its normaliser.
+    """A trained network with what it is shown of an observation.
 
     Attributes:
         network: Over encoded observations.
-        encoding: What the network sees of an observation.
+        encoding: With the moments and quantiles of the rows trained on.
     """
 
     network: GaussianNetwork
-    encoding: Encoding
+    encoding: PiecewiseLinearEncoding
 
     def __call__(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns (n, K, A) float64 means and standard deviations at (n, obs) observations."""
@@ -196,7 +156,7 @@ def fit_gaussians(
     """
     rng = np.random.default_rng([seed, _FIT_STREAM])
     trained = len(observations) - held_out
-    encoding = Encoding.of(observations[:trained])
+    encoding = PiecewiseLinearEncoding.of(observations[:trained], settings.pieces)
     inputs = encoding(observations)
     network = GaussianNetwork(inputs.shape[1], len(targets), size, settings.width, rng)
     fitted = FittedGaussians(network, encoding)

@@ -18,10 +18,10 @@ from hetero_bench.heteroskedasticity.marginal_fit import (
 
 CONTROLLER_STD = 0.1
 """Standard deviation of the default π around the noise-free controller."""
-RECORDED = ("controller_means", "noise_means", "noise_stds")
-"""Extras that make the behaviour exact: (N, A), (N,) and (N,)."""
-RECORDED_SQUASHED = ("behaviour_means", "behaviour_stds")
-"""Extras that make the behaviour exact where actions are squashed by tanh: (N, A) each."""
+RECORDED = {"controller_means": 2, "noise_means": 1, "noise_stds": 1}
+"""Extras that make the behaviour exact, with their dimensions: (N, A), (N,) and (N,)."""
+RECORDED_SQUASHED = {"behaviour_means": 2, "behaviour_stds": 2}
+"""Those that do where actions are squashed by tanh: (N, A) each."""
 WAYPOINTS = "waypoints"
 TANH_BOUND = 0.999
 """Actions at ±this or beyond count as at the bound where β is fitted under a tanh."""
@@ -60,12 +60,22 @@ PolicyPair = Callable[[slice], tuple[Gaussians, Gaussians]]
 
 def has_exact_behaviour(dataset: Dataset, squash: Squash = "clip") -> bool:
     """Whether a dataset stores the Gaussians before ``squash`` that its actions came from."""
-    return not _not_recorded(dataset, squash)
+    return _unknown(dataset, squash) is None
 
 
-def _not_recorded(dataset: Dataset, squash: Squash) -> list[str]:
-    names = RECORDED if squash == "clip" else RECORDED_SQUASHED
-    return [name for name in names if name not in dataset.extras]
+def _unknown(dataset: Dataset, squash: Squash) -> str | None:
+    """Returns why the Gaussians before ``squash`` are not known exactly, None where they are."""
+    dimensions = RECORDED if squash == "clip" else RECORDED_SQUASHED
+    missing = [name for name in dimensions if name not in dataset.extras]
+    if missing:
+        return f"{dataset.id} does not record {', '.join(missing)}"
+    for name, count in dimensions.items():
+        expected, extra = dataset.arrays.actions.shape[:count], dataset.extras[name]
+        if extra.shape != expected:
+            return f"{name} of {dataset.id} has shape {extra.shape} and not {expected}"
+        if name.endswith("stds") and not (extra > 0.0).all():
+            return f"{name} of {dataset.id} is not positive in every row"
+    return None
 
 
 def exact_pair(dataset: Dataset, policy: GaussianPolicy | None, squash: Squash) -> PolicyPair:
@@ -77,11 +87,11 @@ def exact_pair(dataset: Dataset, policy: GaussianPolicy | None, squash: Squash) 
         squash: As the recorded behaviour acts: ``tanh`` with ``RECORDED_SQUASHED``, else ``clip``.
 
     Raises:
-        ValueError: If the extras are missing or are those of another ``squash``; π's answers are
-            checked when they are asked for.
+        ValueError: If the extras are missing, are those of another ``squash``, have another shape
+            or are no standard deviations; π's answers are checked when they are asked for.
     """
-    missing = _not_recorded(dataset, squash)
-    if missing and has_exact_behaviour(dataset, "tanh" if squash == "clip" else "clip"):
+    reason = _unknown(dataset, squash)
+    if reason and has_exact_behaviour(dataset, "tanh" if squash == "clip" else "clip"):
         raise ValueError(
             f"the recorded behaviour of {dataset.id} is Gaussian before "
             + (
@@ -91,11 +101,8 @@ def exact_pair(dataset: Dataset, policy: GaussianPolicy | None, squash: Squash) 
                 "behaviour='fitted'"
             )
         )
-    if missing:
-        raise ValueError(
-            f"{dataset.id} does not record {', '.join(missing)}, so its behaviour is not known "
-            "exactly; use behaviour='fitted'"
-        )
+    if reason:
+        raise ValueError(f"{reason}, so its behaviour is not known exactly; use behaviour='fitted'")
     if squash == "tanh":
         return _squashed_pair(dataset, policy)
     means, shifts, stds = (dataset.extras[name] for name in RECORDED)
@@ -136,7 +143,7 @@ def fitted_pair(
     """Fits β to the actions and returns π and β, functions of the observation, and a report.
 
     Args:
-        dataset: With at least two episodes.
+        dataset: With at least ten rows.
         policy: π; by default the mixture, over waypoints, of the controller without the added
             noise, as one Gaussian with the mixture's mean and variance.
         squash: ``clip`` fits the Gaussian before clipping, ``tanh`` that before a tanh.
@@ -194,6 +201,11 @@ def _policy_at(dataset: Dataset, policy: GaussianPolicy, rows: slice) -> Gaussia
     arrays = dataset.arrays
     waypoints = dataset.extras.get(WAYPOINTS)
     answer = policy(arrays.observations[rows], None if waypoints is None else waypoints[rows])
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
+        raise ValueError(
+            f"the policy gave a {type(answer).__name__}; expected a pair, the means and the "
+            "standard deviations"
+        )
     means, stds = (np.asarray(part, dtype=np.float64) for part in answer)
     expected = arrays.actions[rows].shape
     if means.shape != expected or stds.shape != expected:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hetero_bench.envs.antmaze import GOAL_RADIUS, maze_model
+from hetero_bench.envs.antmaze import at_goals, maze_model
 from hetero_bench.envs.antmaze_layout import get_layout
 from hetero_bench.envs.antmaze_model import NUM_JOINTS, STEP_SECONDS, AntBatch, ant_model
 from hetero_bench.recipes.antmaze_planner import collection_task, waypoints
@@ -145,8 +145,7 @@ class SteeringTask:
             self.targets[redraw] = np.stack((np.cos(angles), np.sin(angles)), axis=1)
             return
         positions = self.ants.observations[:, :2]
-        arrived = np.linalg.norm(self._aims - positions, axis=1) <= GOAL_RADIUS
-        for index in np.flatnonzero(arrived):
+        for index in np.flatnonzero(at_goals(positions, self._aims)):
             _, self._aims[index] = collection_task(self._layout, "diverse").draw(self.rng)
         uniforms = self.rng.random(positions.shape)
         offsets = waypoints(self._layout, positions, self._aims, uniforms) - positions
