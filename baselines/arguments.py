@@ -58,6 +58,9 @@ class TrainArguments:
     """Steps between two evaluations; by default only the final policy is evaluated."""
     evaluation_episodes: int | None = None
     """Episodes per evaluation; the dataset's number by default."""
+    evaluation_workers: int | None = None
+    """Processes that evaluate while training goes on; 0 trains and evaluates in turn. By default 1
+    on a GPU; 0 on a CPU, whose cores the training has already. Results are equal."""
     tensorboard: bool = False
     """Write training curves for TensorBoard beside the run records, too."""
     overwrite: bool = False

@@ -1,11 +1,11 @@
-"""The command line of the baselines: ``python -m baselines train|table|reproduce|list``."""
+"""The command line of the baselines: ``python -m baselines train|export|diagnose|table|...``."""
 
 from __future__ import annotations
 
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,21 +17,33 @@ from rich.table import Table
 
 import hetero_bench
 from baselines.arguments import parse_train
+from baselines.diagnostics import DIAGNOSTICS
 from baselines.engine import Estimate, estimate, execute, find_methods, make_plan
 from baselines.engine.plan import Plan
-from baselines.reproduce import REPRODUCTIONS, get_reproduction
+from baselines.engine.precision import Precision
+from baselines.export import ExportArguments
+from baselines.finetune import FineTuneArguments
+from baselines.named import find_named
+from baselines.reproduce import REPRODUCTIONS
 from baselines.table import make_table
+from baselines.tiers import TIERS
 from hetero_bench.errors import UnknownDatasetError
 from hetero_bench.runs import Run
 
 PROGRAM = "python -m baselines"
 USAGE = f"""usage: {PROGRAM} train --method NAME --dataset ID [ID ...] [options]
-       {PROGRAM} table --family NAME [options]
+       {PROGRAM} finetune PATH [PATH ...] [options]
+       {PROGRAM} export PATH [PATH ...] [options]
+       {PROGRAM} diagnose NAME [options]
+       {PROGRAM} table --tier NAME [options]
        {PROGRAM} reproduce NAME [options]
        {PROGRAM} list
 
 train      train seeds, datasets and hyperparameters of one method as one population
-table      make the reference results of a dataset family
+finetune   go on with trained runs in their environments
+export     write the policies of trained runs as ONNX files, and check them
+diagnose   look into methods and trained policies: {", ".join(DIAGNOSTICS)}
+table      make a table of reference results: {", ".join(TIERS)}
 reproduce  train, analyse and describe a published experiment: {", ".join(REPRODUCTIONS)}
 list       show the methods and their papers
 
@@ -41,23 +53,29 @@ hyperparameters with their defaults for the dataset."""
 
 @dataclass(frozen=True)
 class TableArguments:
-    """Train every reference method on every dataset of a family and write the results.
+    """Train the methods of a tier on its datasets and write the results.
 
     The same command again continues, and takes no time for what is finished.
     """
 
-    family: str
-    """Dataset family, for example gridworld."""
+    tier: str
+    """Which table; each states its methods, datasets, steps and seeds in baselines/tiers.py."""
     methods: tuple[str, ...] = ()
     """Only these methods; by default all."""
+    datasets: tuple[str, ...] = ()
+    """Only these datasets; by default all."""
     work: Path = Path("runs/table")
     """Folder of checkpoints and run records."""
     out: Path | None = None
-    """Folder of the results; by default registry/results."""
+    """Folder of the results; by default registry/results/TIER."""
     workers: int | None = None
-    """Worker processes; by default one per processor."""
+    """Worker processes; by default one per processor on a CPU, one on a GPU."""
+    device: str | None = None
+    """cpu, or cuda; by default the tier's."""
+    precision: Precision | None = None
+    """Of the networks' matrix products; by default the tier's."""
     overwrite: bool = False
-    """Train again what is finished."""
+    """Train again what is finished, and replace other results."""
     debug: bool = False
     """Show where an error comes from."""
 
@@ -72,7 +90,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     command, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
-    commands = {"train": _train, "table": _table, "reproduce": _reproduce, "list": _list}
+    commands = {
+        "train": _train,
+        "finetune": _finetune,
+        "export": _export,
+        "diagnose": _diagnose,
+        "table": _table,
+        "reproduce": _reproduce,
+        "list": _list,
+    }
     if command not in commands:
         asked = command in ("-h", "--help", "help")
         print(USAGE if asked else f"no command {command!r}\n\n{USAGE}", file=sys.stderr)
@@ -105,21 +131,46 @@ def _list(arguments: Sequence[str]) -> int:
 def _table(arguments: Sequence[str]) -> int:
     options = tyro.cli(TableArguments, prog=f"{PROGRAM} table", args=list(arguments))
     written = make_table(
-        options.family,
+        options.tier,
         methods=options.methods,
+        datasets=options.datasets,
         work=options.work,
         out=options.out,
         overwrite=options.overwrite,
         workers=options.workers,
+        device=options.device,
+        precision=options.precision,
     )
-    print(f"wrote {len(written)} files below {written[0].parents[1]}")
+    print(f"{len(written)} files of results are below {written[0].parents[1]}")
     return 0
 
 
+def _finetune(arguments: Sequence[str]) -> int:
+    tyro.cli(FineTuneArguments, prog=f"{PROGRAM} finetune", args=list(arguments)).run()
+    return 0
+
+
+def _export(arguments: Sequence[str]) -> int:
+    tyro.cli(ExportArguments, prog=f"{PROGRAM} export", args=list(arguments)).run()
+    return 0
+
+
+def _diagnose(arguments: Sequence[str]) -> int:
+    return _run_named("diagnose", "diagnostic", DIAGNOSTICS, arguments)
+
+
 def _reproduce(arguments: Sequence[str]) -> int:
+    return _run_named("reproduce", "reproduction", REPRODUCTIONS, arguments)
+
+
+def _run_named(command: str, kind: str, places: Mapping[str, str], arguments: Sequence[str]) -> int:
+    """Runs one of a command's named things, which comes first among the arguments."""
     name, *options = arguments or [""]
-    reproduction = get_reproduction(name)
-    tyro.cli(reproduction, prog=f"{PROGRAM} reproduce {name}", args=options).run()
+    if name in ("-h", "--help"):
+        print(f"usage: {PROGRAM} {command} NAME [options]; names: {', '.join(places)}")
+        return 0
+    found = find_named(kind, places, name)
+    tyro.cli(found, prog=f"{PROGRAM} {command} {name}", args=options).run()
     return 0
 
 
@@ -143,7 +194,15 @@ def _train(arguments: Sequence[str]) -> int:
     if options.dry_run:
         _print_estimate(plan, estimate(plan))
         return 0
-    runs = execute(plan, options.out, overwrite=options.overwrite, tensorboard=options.tensorboard)
+    on_gpu = torch.device(plan.device).type == "cuda"
+    workers = options.evaluation_workers
+    runs = execute(
+        plan,
+        options.out,
+        overwrite=options.overwrite,
+        tensorboard=options.tensorboard,
+        evaluation_workers=int(on_gpu) if workers is None else workers,
+    )
     _print_results(plan, runs)
     print(f"results are in {options.out}; hetero-bench grade {options.out} compares them")
     return 0
@@ -159,7 +218,9 @@ def _print_estimate(plan: Plan, cost: Estimate) -> None:
         print(f"         {label}")
     print(f"state    {_mebibytes(cost.state_bytes)} of parameters, targets and optimiser moments")
     print(f"data     {_mebibytes(cost.data_bytes)} of transitions on the device")
-    print(f"speed    {cost.steps_per_second:,.0f} steps/s on {plan.device}")
+    for name, phase in cost.phases.items():
+        which = f" for {phase.steps:,} steps of {name}" if len(cost.phases) > 1 else ""
+        print(f"speed    {phase.steps_per_second:,.0f} steps/s on {plan.device}{which}")
     print(f"time     {cost.training_seconds:,.0f} s for {plan.steps:,} steps, without evaluations")
 
 

@@ -1,17 +1,12 @@
 """Conservative Q-learning (CQL) for continuous actions.
 
 Kumar, Zhou, Tucker and Levine, "Conservative Q-Learning for Offline Reinforcement Learning",
-NeurIPS 2020: CQL(H) on SAC (Haarnoja et al., "Soft Actor-Critic Algorithms and Applications",
-arXiv 1812.05905, 2018), in the form of the authors' code:
+NeurIPS 2020: CQL(H) on soft actor-critic, in the form of the authors' code:
 
     Q:  min_θ  Σ_i { E_D[ (Q_i(s,a) - y)² ] + w · diff_i }                     Eq. 4
         diff_i = E_D[ log Σ_a exp Q_i(s,a) - Q_i(s,a) ]
-        y = r + γ min_j Q̄_j(s', a'),  a' ~ π(·|s'),  or with ``max_backup`` the largest
-            min_j Q̄_j(s', a'_k) of K actions a'_k ~ π(·|s')
-    π:  min_φ  E_{s~D, a~π}[ α log π(a|s) - min_j Q_j(s,a) ]                    SAC, Eq. 7
-    α:  E_{a~π}[-log π(a|s)] is held at the dimension of the action             SAC, Eq. 18
-        times -1
 
+with the policy π, its temperature α and the targets y of :mod:`baselines.parts.soft_actor_critic`.
 The sum over actions is estimated with K actions each that are uniform, from π(·|s) and from
 π(·|s'), all of them in s and each exponential divided by the action's density (appendix F). The
 estimate is a sum, not a mean: it carries a constant log 3K.
@@ -25,30 +20,24 @@ learns a scale and an offset of its log standard deviation, which are left out h
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from baselines.engine.checks import check_choice, check_preparation, check_range, check_sizes
 from baselines.engine.data import Batch, MemberData
-from baselines.engine.members import per_member, shared
+from baselines.engine.members import shared
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
-from baselines.engine.random import MemberRandom
-from baselines.parts import gaussian
-from baselines.parts.critics import Critics, squared_error, td_targets
-from baselines.parts.initialisation import orthogonal, uniform_fan_in
-from baselines.parts.multipliers import Multiplier
-from baselines.parts.policies import DeterministicActor, Policy
-
-LOG_STD_RANGE = (-20.0, 2.0)
-"""Bounds of the policy's log standard deviation, as in the authors' code."""
-LARGEST_MULTIPLIER = 1e6
-"""Bound of α'."""
+from baselines.parts.conservatism import Penalty, log_sum_exp
+from baselines.parts.critics import squared_error
+from baselines.parts.networks import NORM_PLACES, NormPlace
+from baselines.parts.penalties import CriticPenalty, penalised
+from baselines.parts.policies import DeterministicActor, GaussianActor
+from baselines.parts.soft_actor_critic import Samples, SoftActorCritic, policy_loss
 
 
 @dataclass(frozen=True)
@@ -72,6 +61,8 @@ class Config:
     """Fraction by which the targets Q̄ move in each step."""
     critic_sizes: tuple[int, ...] = (256, 256, 256)
     """Width of each hidden layer of the critics; the same for all members."""
+    critic_norm: NormPlace = "none"
+    """Where the critics' hidden layers have layer normalisation; the same for all members."""
     policy_sizes: tuple[int, ...] = (256, 256, 256)
     """Width of each hidden layer of the policy; the same for all members."""
     orthogonal: bool = True
@@ -100,6 +91,7 @@ class Config:
             check_range(self, "diff_min")
         check_range(self, "samples", 1, whole=True)
         check_choice(self, "max_backup", (False, True))
+        check_choice(self, "critic_norm", NORM_PLACES)
         check_choice(self, "orthogonal", (False, True))
         check_range(self, "discount", 0.0, 1.0)
         check_range(self, "target_rate", 0.0, 1.0, open_low=True)
@@ -131,75 +123,26 @@ def conservative_difference(q: Tensor, log_densities: Tensor, q_data: Tensor) ->
         log_densities: (P, B, K) log p of the distributions that they were drawn from.
         q_data: (E, P, B) values of the dataset's actions.
     """
-    return torch.logsumexp(q - log_densities, dim=-1) - q_data
-
-
-class Samples(NamedTuple):
-    """Actions drawn in every state, with their log-densities."""
-
-    actions: Tensor  # (P, B, K, act)
-    log_densities: Tensor  # (P, B, K)
-
-
-def draw(heads: tuple[Tensor, Tensor], noise: Tensor) -> Samples:
-    """Returns squashed actions from (P, B, act) heads and (P, K, B, act) noise."""
-    mean, log_std = (each.unsqueeze(1) for each in heads)
-    actions, log_densities = gaussian.sample(mean, log_std, noise)
-    return Samples(actions.movedim(1, 2), log_densities.movedim(1, 2))
-
-
-def policy_loss(values: Tensor, log_density: Tensor, alpha: Tensor) -> Tensor:
-    """Returns the (P,) loss ``mean_B [α log π(a|s) - min_j Q_j(s,a)]``.
-
-    Args:
-        values: (E, P, B) of actions a ~ π.
-        log_density: (P, B) log π(a|s).
-        alpha: (P,) α, without gradient.
-    """
-    return (alpha[:, None] * log_density - values.amin(0)).mean(-1)
+    return log_sum_exp(q, log_densities) - q_data
 
 
 class Agent:
     """A population of policies with conservative twin critics."""
 
-    def __init__(self, configs: Sequence[Config], data: MemberData, seeds: Sequence[int]):
-        device = data.device
-        initialiser = orthogonal if shared(configs, "orthogonal") else uniform_fan_in
-        critic_rate = per_member(configs, "critic_rate", device)
-        policy_rate = per_member(configs, "policy_rate", device)
-        critic_sizes = shared(configs, "critic_sizes")
-        policy_sizes = shared(configs, "policy_sizes")
-        self.critics = Critics(data, seeds, critic_sizes, critic_rate, initialiser=initialiser)
-        self.policy = Policy(
-            data, seeds, policy_sizes, policy_rate, heads=2, initialiser=initialiser
-        )
-        self.alpha = Multiplier(policy_rate)
-        self.constraint = self.gap = None
-        if any(config.gap is not None for config in configs):
-            self.gap = per_member(configs, "gap", device)
-            self.constraint = Multiplier(critic_rate, largest=LARGEST_MULTIPLIER)
-        self.noise = MemberRandom(seeds, "policy samples", device)
-        self.uniform = MemberRandom(seeds, "uniform actions", device)
-        self.active = torch.ones(len(configs), dtype=torch.bool, device=device)
-
-        self.target_entropy = -float(data.action_size)
-        self.samples: int = shared(configs, "samples")
-        self.max_backup: bool = shared(configs, "max_backup")
-        self.diff_min = None
-        if any(config.diff_min is not None for config in configs):
-            self.diff_min = per_member(configs, "diff_min", device)
-        self.penalty = per_member(configs, "penalty", device)
-        self.discount = per_member(configs, "discount", device)
-        self.target_rate = per_member(configs, "target_rate", device)
-
-    def heads(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the policy's (P, B, act) mean and log standard deviation before squashing."""
-        return gaussian.split_heads(self.policy(observations), *LOG_STD_RANGE)
-
-    def targets(self, batch: Batch, following: Samples) -> Tensor:
-        """Returns the (P, B) targets y, the best of the actions given in s', without gradient."""
-        next_q = self.critics.target_values(batch.next_observations, following.actions)
-        return td_targets(batch.rewards, batch.terminations, next_q.amin(0).amax(-1), self.discount)
+    def __init__(
+        self,
+        configs: Sequence[Config],
+        data: MemberData,
+        seeds: Sequence[int],
+        *,
+        critic_penalty: CriticPenalty | None = None,
+    ):
+        norm = shared(configs, "critic_norm")
+        self.learner = SoftActorCritic(configs, data, seeds, critic_norm=norm)
+        self.critics, self.active = self.learner.critics, self.learner.active
+        self.policy = self.learner.policy
+        self.critic_penalty = critic_penalty
+        self.penalty = Penalty(configs, data.device)
 
     def differences(self, batch: Batch, proposals: Sequence[Samples]) -> tuple[Tensor, Tensor]:
         """Returns the (E, P) means of diff, and the (E, P, B) values of the dataset's actions."""
@@ -207,71 +150,53 @@ class Agent:
         q = self.critics(batch.observations, torch.cat(actions, dim=-2))
         log_densities = torch.cat([each.log_densities for each in proposals], dim=-1)
         diff = conservative_difference(q[..., 1:], log_densities, q[..., 0])
-        if self.diff_min is not None:
-            diff = diff.maximum(self.diff_min[:, None])
-        return diff.mean(-1), q[..., 0]
+        return self.penalty.mean(diff), q[..., 0]
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Takes one gradient step on α, π, Q and α' each, then moves the targets."""
-        K, (B, size) = self.samples, batch.actions.shape[1:]
-        noise = self.noise.normal(2 * K + 2, B, size).split([1, K, 1, K], dim=1)
-        heads = self.heads(batch.observations)
-        chosen = draw(heads, noise[0])
-        with torch.no_grad():
-            sampled = draw(heads, noise[1])
-            next_heads = self.heads(batch.next_observations)
-            following = draw(next_heads, noise[3])
-            backed_up = following if self.max_backup else draw(next_heads, noise[2])
-            uniform = 2.0 * self.uniform.uniform(B, K, size) - 1.0
-            density = torch.full_like(sampled.log_densities, -size * math.log(2.0))
-
-        values = self.critics.of_policy(batch.observations, chosen.actions, critics=2)[..., 0]
-        log_density = chosen.log_densities[..., 0]
-        loss = policy_loss(values, log_density, self.alpha.value())
-        diff, q_data = self.differences(batch, [Samples(uniform, density), sampled, following])
-        td = squared_error(q_data, self.targets(batch, backed_up))
-        if self.constraint is None or self.gap is None:
-            weight, excess = self.penalty, diff
-        else:
-            weight, excess = self.constraint.value() * self.penalty, diff - self.gap
-        critic_loss = td + weight * excess.sum(0)
+        draws = self.learner.draw(batch)
+        chosen, log_density = draws.chosen.actions, draws.chosen.log_densities[..., 0]
+        values = self.critics.of_policy(batch.observations, chosen, critics=2)[..., 0]
+        loss = policy_loss(values, log_density, self.learner.alpha.value())
+        diff, q_data = self.differences(batch, draws.proposals)
+        td = squared_error(q_data, self.learner.targets(batch, draws.candidates))
+        weight, critic_loss = self.penalty.weight(), td + self.penalty.loss(diff)
+        critic_loss, of_plug_in = penalised(
+            self.critic_penalty,
+            critic_loss,
+            td,
+            self.critics,
+            batch,
+            draws.candidates.actions[..., 0, :],
+        )
 
         entropy = -log_density.detach().mean(-1)
-        self.alpha.ascend(self.target_entropy - entropy, self.active)
-        self.policy.optimiser.minimise(loss, self.active)
-        self.critics.optimiser.minimise(critic_loss, self.active)
-        if self.constraint is not None:
-            self.constraint.ascend(self.penalty * excess.detach().mean(0), self.active)
-        self.critics.track(self.target_rate, self.active)
+        self.learner.minimise(loss, critic_loss, entropy)
+        self.penalty.ascend(diff, self.active)
         metrics = {
             "loss": critic_loss,
             "td_loss": td,
             "difference": diff.mean(0),
-            "weight": weight,
+            "penalty_weight": weight,
             "policy_loss": loss,
             "entropy": entropy,
-            "alpha": self.alpha.value(),
+            "alpha": self.learner.alpha.value(),
             "q_data": q_data.mean((0, -1)),
+            **of_plug_in,
         }
         return {name: value.detach() for name, value in metrics.items()}
 
     def actor(self, member: int) -> DeterministicActor:
         """Returns a copy of one member's policy on the CPU, at its mode before squashing."""
-        return self.policy.deterministic_actor(member)
+        return self.learner.actor(member)
+
+    def gaussian_actor(self, member: int) -> GaussianActor:
+        """Returns a copy of one member's policy on the CPU that samples."""
+        return self.learner.gaussian_actor(member)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the live tensors that determine all further updates."""
-        state = {
-            "critics": self.critics.state_dict(),
-            "policy": self.policy.state_dict(),
-            "alpha": self.alpha.state_dict(),
-            "noise": self.noise.state_dict(),
-            "uniform": self.uniform.state_dict(),
-            "active": self.active,
-        }
-        if self.constraint is not None:
-            state["constraint"] = self.constraint.state_dict()
-        return state
+        return {**self.learner.state_dict(), **self.penalty.state_dict()}
 
 
 METHOD = Method(

@@ -27,7 +27,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.cql import policy_loss
 from baselines.engine.checks import check_preparation, check_range, check_sizes
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
@@ -40,6 +39,7 @@ from baselines.parts.initialisation import small_output
 from baselines.parts.input_gradients import values_and_gradients
 from baselines.parts.multipliers import Multiplier
 from baselines.parts.policies import DeterministicActor, Policy
+from baselines.parts.soft_actor_critic import policy_loss
 
 LOG_STD_RANGE = (-5.0, 2.0)
 """Bounds of the policy's log standard deviation, as in the authors' code."""

@@ -33,6 +33,7 @@ from baselines.engine.random import MemberRandom
 from baselines.parts.advantage_weighting import exponential_weights, weighted_likelihood_loss
 from baselines.parts.critics import Critics, expectile_error, squared_error, td_targets
 from baselines.parts.networks import MLP
+from baselines.parts.penalties import CriticPenalty, penalised
 from baselines.parts.policies import DeterministicActor, Policy
 
 if TYPE_CHECKING:
@@ -105,11 +106,19 @@ def prepare(config: Config, dataset: Dataset) -> Preparation:
 class Agent:
     """A population of value functions, critics and policies."""
 
-    def __init__(self, configs: Sequence[Config], data: MemberData, seeds: Sequence[int]):
+    def __init__(
+        self,
+        configs: Sequence[Config],
+        data: MemberData,
+        seeds: Sequence[int],
+        *,
+        critic_penalty: CriticPenalty | None = None,
+    ):
         device = data.device
         hidden_sizes = shared(configs, "hidden_sizes")
         learning_rate = per_member(configs, "learning_rate", device)
         self.critics = Critics(data, seeds, hidden_sizes, learning_rate)
+        self.critic_penalty = critic_penalty
         self.value_network = MLP((data.observation_size, *hidden_sizes, 1))
         self.value = self.value_network.init(MemberRandom(seeds, "value", device))
         self.value_optimiser = MemberAdam(self.value, learning_rate)
@@ -148,7 +157,8 @@ class Agent:
 
         value_loss = expectile_error(advantages, self.expectile)
         q = self.critics(batch.observations, batch.actions)
-        critic_loss = squared_error(q, targets)
+        td = squared_error(q, targets)
+        critic_loss, of_plug_in = penalised(self.critic_penalty, td, td, self.critics, batch, None)
         outputs = self.policy(batch.observations, training=True)
         loss = weighted_likelihood_loss(outputs, self.policy.extra(), batch.actions, weights)
 
@@ -164,8 +174,17 @@ class Agent:
             "value": values.mean(-1),
             "q_data": q.mean((0, -1)),
             "weight": weights.mean(-1),
+            **of_plug_in,
         }
         return {name: value.detach() for name, value in metrics.items()}
+
+    def act(self, observations: Tensor) -> Tensor:
+        """Returns the (P, B, act) means of the policy in (P, B, obs) observations."""
+        return self.policy(observations).tanh()
+
+    def update_online(self, batch: Batch, step: int, regulariser: float) -> dict[str, Tensor]:
+        """Takes one step of fine-tuning: as in training, nothing in it is relaxed."""
+        return self.update(batch)
 
     def actor(self, member: int) -> DeterministicActor:
         """Returns a copy of one member's policy on the CPU."""

@@ -60,10 +60,8 @@ from baselines.parts.discrete import (
     weighted_likelihood_loss,
 )
 from baselines.parts.networks import MLP
+from baselines.parts.reweighting import bad_action_weights, weight_metrics
 from baselines.parts.soft_q import SoftQ, td_loss
-
-EXPONENT_RANGE = (-10.0, 5.0)
-"""σ_min and σ_max of Eq. 52, in all of the paper's experiments."""
 
 
 @dataclass(frozen=True)
@@ -119,16 +117,6 @@ def policy_advantages(q: Tensor, actions: Tensor, temperature: Tensor) -> Tensor
         temperature: (P,) T of the policy.
     """
     return taken(q, actions) - (boltzmann(q, temperature) * q).sum(-1)
-
-
-def bad_action_weights(advantages: Tensor, tau: Tensor) -> Tensor:
-    """Returns (P, B) weights ``g = exp(clip(-A/τ, -10, 5))`` (Eq. 6 and 52).
-
-    Args:
-        advantages: (P, B).
-        tau: (P,) τ.
-    """
-    return (-advantages / tau[:, None]).clamp(*EXPONENT_RANGE).exp()
 
 
 def rho_mean(q: Tensor, log_rho: Tensor) -> Tensor:
@@ -216,7 +204,7 @@ class Agent:
         q_taken = taken(q, batch.actions)
         advantages = policy_advantages(q.detach(), batch.actions, self.q.temperature)
         weights = bad_action_weights(advantages, self.tau)
-        metrics = {}
+        metrics = weight_metrics(advantages, self.tau, weights)
         if self.rho is None:
             rho_values = weights * q_taken
         else:
@@ -238,9 +226,6 @@ class Agent:
             "td_loss": td,
             "penalty": penalty,
             "q_data": q_taken.mean(-1),
-            "advantage": advantages.mean(-1),
-            "weight": weights.mean(-1),
-            "weight_ess": weights.sum(-1).square() / weights.square().sum(-1),
         }
         return {name: value.detach() for name, value in metrics.items()}
 

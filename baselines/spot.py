@@ -32,15 +32,12 @@ from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
 from baselines.engine.random import MemberRandom
-from baselines.parts.critics import Critics, smoothed, squared_error, td_targets
-from baselines.parts.initialisation import small_output, uniform_fan_in
-from baselines.parts.policies import DeterministicActor, Policy
+from baselines.parts.density import Density
+from baselines.parts.policies import DeterministicActor
+from baselines.parts.td3 import TD3, check_td3
 from baselines.parts.vae import VAE
 
 Phase = Literal["density", "critics", "critics and policy"]
-
-POLICY_OUTPUT, CRITIC_OUTPUT = 1e-3, 3e-3
-"""Bounds of the initial last layers with ``small_outputs``, as in the authors' code."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +83,11 @@ class Config:
 
     def __post_init__(self) -> None:
         check_preparation(self)
-        check_sizes(self)
+        check_td3(self)
         check_sizes(self, "density_sizes")
         check_range(self, "density_weight", 0.0)
         check_range(self, "density_steps", 0, whole=True)
         check_range(self, "density_rate", 0.0, open_low=True)
-        check_range(self, "discount", 0.0, 1.0)
-        check_range(self, "target_rate", 0.0, 1.0, open_low=True)
-        check_range(self, "policy_noise", 0.0)
-        check_range(self, "noise_clip", 0.0)
-        check_range(self, "policy_delay", 1, whole=True)
         check_range(self, "dropout", 0.0, 0.99)
         check_choice(self, "small_outputs", (False, True))
         check_range(self, "critic_rate", 0.0, open_low=True)
@@ -138,35 +130,61 @@ def policy_loss(values: Tensor, energies: Tensor, weight: Tensor) -> Tensor:
     return -values.mean(-1) / values.detach().abs().mean(-1) + weight * energies.mean(-1)
 
 
+def improve_policy(
+    td3: TD3,
+    density: Density,
+    batch: Batch,
+    latents: MemberRandom,
+    weight: Tensor,
+    active: Tensor,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Takes one gradient step on the policy.
+
+    Args:
+        td3: Gives Q_1 and π.
+        density: Gives E.
+        batch: Gives the states.
+        latents: Gives the noise of the energies.
+        weight: (P,) λ.
+        active: (P,) bool, changed in place: a member that is no longer finite is switched off.
+
+    Returns:
+        (P, B, act) the actions π(s) before the step, and metrics, (P,) each.
+    """
+    actions = td3.actions(batch.observations)
+    values = td3.values(batch.observations, actions)
+    noise = latents.normal(actions.shape[1], density.noise_size)
+    energies = density.of_policy(batch.observations, actions, noise)
+    loss = policy_loss(values, energies, weight)
+    td3.policy.optimiser.minimise(loss, active)
+    return actions.detach(), {
+        "policy_loss": loss,
+        "q_policy": values.mean(-1),
+        "energy_policy": energies.mean(-1),
+        "energy_policy_max": energies.amax(-1),
+    }
+
+
 class Agent:
     """A population of policies with their twin critics and models of the behaviour's density."""
 
     def __init__(self, configs: Sequence[Config], data: MemberData, seeds: Sequence[int]):
         device = data.device
-        hidden_sizes = shared(configs, "hidden_sizes")
-        small = shared(configs, "small_outputs")
         self.density = VAE(
             data,
             seeds,
             shared(configs, "density_sizes"),
             per_member(configs, "density_rate", device),
         )
-        self.critics = Critics(
+        self.td3 = TD3(
+            configs,
             data,
             seeds,
-            hidden_sizes,
-            per_member(configs, "critic_rate", device),
-            initialiser=small_output(CRITIC_OUTPUT) if small else uniform_fan_in,
-        )
-        self.policy = Policy(
-            data,
-            seeds,
-            hidden_sizes,
-            per_member(configs, "policy_rate", device),
+            critic_rate=per_member(configs, "critic_rate", device),
+            policy_rate=per_member(configs, "policy_rate", device),
             dropout=shared(configs, "dropout"),
-            initialiser=small_output(POLICY_OUTPUT) if small else uniform_fan_in,
+            small_outputs=shared(configs, "small_outputs"),
         )
-        self.noise = MemberRandom(seeds, "target noise", device)
         self.data_latents = MemberRandom(seeds, "latents of data", device)
         self.policy_latents = MemberRandom(seeds, "latents of policy", device)
         self.active = torch.ones(len(configs), dtype=torch.bool, device=device)
@@ -177,76 +195,53 @@ class Agent:
                 f"SPOT fits its density in the first {self.density_steps:,} updates of a run, and "
                 f"this one has {data.steps:,}; take more steps or lower density_steps"
             )
-        self.delay: int = shared(configs, "policy_delay")
         self.density_weight = per_member(configs, "density_weight", device)
-        self.discount = per_member(configs, "discount", device)
-        self.target_rate = per_member(configs, "target_rate", device)
-        self.policy_noise = per_member(configs, "policy_noise", device)
-        self.noise_clip = per_member(configs, "noise_clip", device)
 
     def phase(self, step: int) -> Phase:
         """Returns what moves in update number ``step`` (0, 1, ...)."""
         updates = step + 1 - self.density_steps
         if updates <= 0:
             return "density"
-        return "critics and policy" if updates % self.delay == 0 else "critics"
+        return "critics and policy" if self.td3.moves_policy(updates) else "critics"
 
     def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Takes one gradient step on the density, or on the critics and in turn the policy."""
         if phase == "density":
             return self._update_density(batch)
-        metrics = self._update_critics(batch)
-        if phase == "critics and policy":
-            metrics |= self._update_policy(batch)
-            self.critics.track(self.target_rate, self.active)
-            self.policy.track(self.target_rate, self.active)
-        return {name: value.detach() for name, value in metrics.items()}
+        return self._update_td3(batch, phase == "critics and policy", self.density_weight)
 
-    def targets(self, batch: Batch) -> Tensor:
-        """Returns the (P, B) targets y of the critics, without gradient."""
-        noise = self.noise.normal(*batch.actions.shape[1:])
-        next_actions = self.policy.target_outputs(batch.next_observations, training=True).tanh()
-        next_actions = smoothed(next_actions, noise, self.policy_noise, self.noise_clip)
-        next_values = self.critics.target_values(batch.next_observations, next_actions).amin(0)
-        return td_targets(batch.rewards, batch.terminations, next_values, self.discount)
+    def act(self, observations: Tensor) -> Tensor:
+        """Returns the (P, B, act) actions π(s), as evaluated."""
+        return self.td3.policy(observations).tanh()
+
+    def update_online(self, batch: Batch, step: int, regulariser: float) -> dict[str, Tensor]:
+        """Takes one step of fine-tuning, in which the density stays as it is."""
+        weight = regulariser * self.density_weight
+        return self._update_td3(batch, self.td3.moves_policy(step + 1), weight)
+
+    def _update_td3(self, batch: Batch, policy: bool, weight: Tensor) -> dict[str, Tensor]:
+        metrics = self.td3.improve_critics(batch, self.active)
+        if policy:
+            metrics |= improve_policy(
+                self.td3, self.density, batch, self.policy_latents, weight, self.active
+            )[1]
+            self.td3.track(self.active)
+        return {name: value.detach() for name, value in metrics.items()}
 
     def _update_density(self, batch: Batch) -> dict[str, Tensor]:
         noise = self.data_latents.normal(batch.actions.shape[1], self.density.noise_size)
         loss = self.density.fit(batch.observations, batch.actions, noise, self.active)
         return {"loss": loss, "energy_data": loss}
 
-    def _update_critics(self, batch: Batch) -> dict[str, Tensor]:
-        targets = self.targets(batch)
-        values = self.critics(batch.observations, batch.actions)
-        loss = squared_error(values, targets)
-        self.critics.optimiser.minimise(loss, self.active)
-        return {"loss": loss, "q_data": values.mean((0, -1)), "target": targets.mean(-1)}
-
-    def _update_policy(self, batch: Batch) -> dict[str, Tensor]:
-        actions = self.policy(batch.observations, training=True).tanh()
-        values = self.critics.of_policy(batch.observations, actions, critics=1)[0]
-        noise = self.policy_latents.normal(batch.actions.shape[1], self.density.noise_size)
-        energies = self.density.of_policy(batch.observations, actions, noise)
-        loss = policy_loss(values, energies, self.density_weight)
-        self.policy.optimiser.minimise(loss, self.active)
-        return {
-            "policy_loss": loss,
-            "q_policy": values.mean(-1),
-            "energy_policy": energies.mean(-1),
-            "energy_policy_max": energies.amax(-1),
-        }
-
     def actor(self, member: int) -> DeterministicActor:
         """Returns a copy of one member's policy on the CPU."""
-        return self.policy.deterministic_actor(member)
+        return self.td3.policy.deterministic_actor(member)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the live tensors that determine all further updates."""
         return {
             "density": self.density.state_dict(),
-            "critics": self.critics.state_dict(),
-            "policy": self.policy.state_dict(),
-            "noise": self.noise.state_dict(),
+            **self.td3.state_dict(),
             "data_latents": self.data_latents.state_dict(),
             "policy_latents": self.policy_latents.state_dict(),
             "active": self.active,

@@ -1,115 +1,287 @@
-"""Reference results: every method on every dataset of a family, made by one resumable command.
+"""Reference results: methods on datasets as a tier states them, made by one resumable command.
 
-    python -m baselines table --family gridworld
+    python -m baselines table --tier gridworld
 
-trains what is missing into a work folder and writes ``registry/results/<method>/<dataset>.json``,
-one collection of runs per method and dataset with every episode's return. Every method runs with
-the defaults that its file states; nothing is tuned per seed.
+trains what is missing into a work folder and writes
+``registry/results/<tier>/<method>/<dataset>.json``, one collection of runs per method and dataset
+with every episode's return. A tier has a folder of its own because results of other budgets are
+other results: what lies in one folder may be compared, as ``hetero-bench grade`` does.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import hetero_bench
-from baselines.engine import Job, run_jobs
+from baselines.engine import Job, list_methods, method_forms, run_jobs
+from baselines.engine.method import Method, pick_form
+from baselines.engine.plan import config_values
+from baselines.engine.precision import Precision
+from baselines.engine.preparation import ActionKind
+from baselines.tiers import TIERS, Tier
+from hetero_bench import DatasetSpec
+from hetero_bench.errors import UnknownDatasetError
 from hetero_bench.registry import registry_folder
-from hetero_bench.runs import Run, RunCollection, write_run
-from hetero_bench.sources.subset import OFFICIAL_DRAWS
-
-POPULATION = 60
-"""Most members trained in one process."""
+from hetero_bench.runs import Run, RunCollection, read_run_file, write_run
 
 
 @dataclass(frozen=True)
-class Tier:
-    """What a table consists of.
+class Cell:
+    """One method on one dataset: a file of results.
 
     Attributes:
-        steps: Gradient steps by method.
-        seeds: Seeds of every cell.
-        draws: Official draws of every subset.
+        method: The method.
+        spec: The dataset.
+        config: The hyperparameters.
+        changes: Fields of the config that differ from the method's defaults for the dataset.
+        steps: Gradient steps.
+        seeds: Seeds.
+        draws: Official draws; None for a whole dataset.
     """
 
-    steps: dict[str, int]
-    seeds: tuple[int, ...] = tuple(range(10))
-    draws: tuple[int, ...] = tuple(range(OFFICIAL_DRAWS))
+    method: Method
+    spec: DatasetSpec
+    config: Any
+    changes: Mapping[str, Any]
+    steps: int
+    seeds: tuple[int, ...]
+    draws: tuple[int | None, ...]
 
+    @property
+    def members(self) -> int:
+        """Runs that it consists of."""
+        return len(self.seeds) * len(self.draws)
 
-TIERS = {"gridworld": Tier(steps={"reds": 6_000, "cql": 6_000, "awr": 3_000, "bc": 2_000})}
-"""By dataset family; the dearest method first, so that workers end together."""
+    @property
+    def together_with(self) -> tuple[Any, ...]:
+        """What is equal for cells that one population may train.
+
+        Members may differ in hyperparameters that are numbers of some scale; of others it is not
+        known here, so that cells which differ in them are trained apart.
+        """
+        spec, values = self.spec, config_values(self.config)
+        fixed = {name: value for name, value in values.items() if not isinstance(value, float)}
+        parts = (spec.family, spec.observation, spec.action, self.changes, fixed)
+        return self.method.name, self.method.actions, self.steps, self.seeds, *map(str, parts)
+
+    def path(self, out: Path) -> Path:
+        """Returns where its results lie."""
+        return out / self.method.name / f"{self.spec.id}.json"
+
+    def is_in(self, path: Path) -> bool:
+        """Whether a file holds all of its runs, and only these."""
+        found = [
+            (run.method, run.dataset.id, run.dataset.draw, run.seed, run.budget.steps, run.config)
+            for run in read_run_file(path)
+        ]
+        values = config_values(self.config)
+        expected = [
+            (self.method.name, self.spec.id, draw, seed, self.steps, values)
+            for draw in self.draws
+            for seed in self.seeds
+        ]
+        return found == expected
 
 
 def make_table(
-    family: str,
+    tier: Tier | str,
     *,
     methods: Sequence[str] = (),
+    datasets: Sequence[str] = (),
     work: Path = Path("runs/table"),
     out: Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
+    device: str | None = None,
+    precision: Precision | None = None,
     quiet: bool = False,
 ) -> list[Path]:
-    """Trains what is missing and writes the reference results.
+    """Trains what is missing and writes the results.
 
     Args:
-        family: A family with an entry in ``TIERS``.
+        tier: A tier or its name.
         methods: Only these; all of the tier's by default.
+        datasets: Only these; all of the tier's by default.
         work: Folder of checkpoints and run records; the same call continues from there.
-        out: Folder of the results; the registry's by default.
-        overwrite: Train what is finished again.
-        workers: Worker processes; as many as processors by default.
+        out: Folder of the results; the registry's for the tier by default.
+        overwrite: Train again what is finished, and replace other results.
+        workers: Worker processes; by default one per processor on a CPU, one on a GPU.
+        device: Where to train; the tier's by default.
+        precision: Of matrix products; the tier's by default.
         quiet: Show no progress.
 
     Returns:
-        The files written.
+        The files of the table, those that were complete before included.
 
     Raises:
-        ValueError: If there is no such tier, or a method is not in it.
+        ValueError: If there is no such tier, or a method or dataset is not in it.
+        UnknownDatasetError: If a dataset of the tier does not exist.
+        FileExistsError: If a file holds other results than the tier's.
     """
-    if family not in TIERS:
-        raise ValueError(f"no table for family {family!r}; there are: {', '.join(TIERS)}")
-    tier = TIERS[family]
-    unknown = set(methods) - set(tier.steps)
-    if unknown:
-        raise ValueError(
-            f"{', '.join(sorted(unknown))} not in the table of {family}; it has "
-            f"{', '.join(tier.steps)}"
-        )
-    out = registry_folder() / "results" if out is None else out
-    chosen = [method for method in tier.steps if not methods or method in methods]
-    jobs = [job for method in chosen for job in jobs_of(tier, method, family, work)]
-    populations = run_jobs(jobs, overwrite=overwrite, workers=workers, quiet=quiet)
-    cells: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    if isinstance(tier, str):
+        if tier not in TIERS:
+            raise ValueError(f"no tier {tier!r}; there are: {', '.join(TIERS)}")
+        out = registry_folder() / "results" / tier if out is None else out
+        tier = TIERS[tier]
+    if out is None:
+        raise ValueError("a tier without a name has no folder of results; give `out`")
+    cells = list(cells_of(tier, methods, datasets))
+    missing = cells if overwrite else list(_missing(cells, out))
+    device = tier.device if device is None else device
+    jobs = jobs_of(
+        missing,
+        tier.population,
+        out=work,
+        device=device,
+        precision=tier.precision if precision is None else precision,
+    )
+    if workers is None and device != "cpu":
+        workers = 1
+    populations = run_jobs(list(jobs), overwrite=overwrite, workers=workers, quiet=quiet)
+    runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in itertools.chain.from_iterable(populations):
-        cells[run.method, run.dataset.id].append(run)
-    return [
-        _write_cell(runs, out / method / f"{dataset_id}.json")
-        for (method, dataset_id), runs in cells.items()
-    ]
+        runs[run.method, run.dataset.id].append(run)
+    for cell in missing:
+        _write_cell(runs[cell.method.name, cell.spec.id], cell.path(out))
+    return [cell.path(out) for cell in cells]
 
 
-def jobs_of(tier: Tier, method: str, family: str, work: Path) -> Iterator[Job]:
-    """Yields the populations of one method: as many cells together as fit."""
-    cells = [
-        (spec.name, draw)
-        for spec in hetero_bench.list_datasets(family=family)
-        for draw in (tier.draws if spec.subset else (None,))
+def cells_of(
+    tier: Tier, methods: Sequence[str] = (), datasets: Sequence[str] = ()
+) -> Iterator[Cell]:
+    """Yields a tier's cells, or those of some methods and datasets.
+
+    Raises:
+        ValueError: If a method or dataset that is asked for is not in the tier.
+        UnknownDatasetError: If a dataset of the tier does not exist.
+    """
+    known = list_methods()
+    wanted = [
+        (each, _methods(each.methods, known), _datasets(each.datasets, datasets))
+        for each in tier.cells
     ]
-    size = max(POPULATION // len(tier.seeds), 1)
-    for start in range(0, len(cells), size):
-        yield Job(
-            method=method,
-            configs=None,
-            datasets=tuple(cells[start : start + size]),
-            seeds=tier.seeds,
-            steps=tier.steps[method],
-            out=work,
-        )
+    _check_chosen("methods", methods, [name for _, names, _ in wanted for name in names])
+    _check_chosen("datasets", datasets, [name for _, _, names in wanted for name in names])
+    for each, its_methods, its_datasets in wanted:
+        for name in its_methods:
+            if methods and name not in methods:
+                continue
+            forms = method_forms(name)
+            for dataset in its_datasets:
+                if datasets and dataset not in datasets:
+                    continue
+                spec = hetero_bench.get_spec(dataset)
+                kind = _kind(spec)
+                if kind not in forms and name not in each.methods:
+                    continue  # a pattern means what there is
+                method = pick_form(forms, kind)
+                yield Cell(
+                    method=method,
+                    spec=spec,
+                    config=dataclasses.replace(method.config_for(spec), **each.changes),
+                    changes=each.changes,
+                    steps=each.steps,
+                    seeds=each.seeds,
+                    draws=each.draws if spec.subset else (None,),
+                )
+
+
+def _methods(patterns: Iterable[str], known: Sequence[Method]) -> list[str]:
+    """Returns the names of methods that patterns stand for."""
+    names = dict.fromkeys(method.name for method in known)
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        found |= dict.fromkeys(matching if "*" in pattern else [pattern])
+    return list(found)
+
+
+def _datasets(patterns: Iterable[str], chosen: Sequence[str]) -> list[str]:
+    """Returns the names of datasets that patterns stand for.
+
+    Raises:
+        UnknownDatasetError: If one does not exist, unless others are chosen.
+    """
+    names = [spec.name for spec in hetero_bench.list_datasets()]
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        if not matching and "*" not in pattern and (not chosen or pattern in chosen):
+            raise UnknownDatasetError(
+                f"the tier has the dataset {pattern}, which does not exist (yet); choose among the "
+                "others with --datasets"
+            )
+        found |= dict.fromkeys(matching)
+    return list(found)
+
+
+def _check_chosen(what: str, chosen: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        names = ", ".join(dict.fromkeys(known))
+        raise ValueError(f"{what} {', '.join(unknown)} not in the tier; it has {names}")
+
+
+def _kind(spec: DatasetSpec) -> ActionKind:
+    return "discrete" if spec.action is not None and spec.action.n is not None else "continuous"
+
+
+def _missing(cells: Sequence[Cell], out: Path) -> Iterator[Cell]:
+    """Yields the cells without results; refuses if a file holds others."""
+    for cell in cells:
+        path = cell.path(out)
+        if not path.exists():
+            yield cell
+        elif not cell.is_in(path):
+            raise FileExistsError(
+                f"{path} holds other runs than the tier's: other seeds, draws, steps or "
+                "hyperparameters. Give another folder of results, or overwrite them (--overwrite)."
+            )
+
+
+def jobs_of(
+    cells: Iterable[Cell],
+    population: int,
+    *,
+    out: Path,
+    device: str = "cpu",
+    precision: Precision | None = None,
+) -> Iterator[Job]:
+    """Yields populations: as many cells together as fit, the draws of one apart if they must.
+
+    Args:
+        cells: What is to be trained.
+        population: Most members trained together; a dataset's seeds stay together, though.
+        out: Folder for checkpoints and run records.
+        device: Where to train.
+        precision: Of matrix products; None for the device's default.
+    """
+    groups: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        groups[cell.together_with].append(cell)
+    for group in groups.values():
+        first = group[0]
+        datasets = [(cell.spec.name, draw) for cell in group for draw in cell.draws]
+        size = max(population // len(first.seeds), 1)
+        for start in range(0, len(datasets), size):
+            yield Job(
+                method=first.method.name,
+                configs=None,
+                changes=first.changes,
+                datasets=tuple(datasets[start : start + size]),
+                seeds=first.seeds,
+                steps=first.steps,
+                out=out,
+                device=device,
+                precision=precision,
+            )
 
 
 def _write_cell(runs: Sequence[Run], path: Path) -> Path:

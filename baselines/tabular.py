@@ -11,7 +11,8 @@ with π(a|s) ∝ exp(Q(s,a)/T). Each iteration minimises the loss of :mod:`basel
 :mod:`baselines.reds_discrete` exactly, so π in the penalty is the minimiser's own policy and π in
 the backup that of the iteration before. An action that the data does not have (β = 0) gets Q = -∞
 and π = 0: with tables all of them stay in the support, whatever their α. What differs from the
-trained methods is what function approximation and finite data do.
+trained methods is what function approximation and finite data do. CAR has no fixed point; its
+reference policy is here as a function of the policies that propose.
 
 ``S`` states, ``A`` actions. Hyperparameters are numbers, or arrays that broadcast to a grid of
 shape ``P``; results then are (*P, S, A). All float64.
@@ -287,3 +288,24 @@ def _grid(*hyperparameters: ArrayLike) -> list[np.ndarray]:
     if any((each <= 0.0).any() for each in arrays):
         raise ValueError(f"expected positive hyperparameters; got {hyperparameters}")
     return [each[..., None, None] for each in arrays]
+
+
+def coverage_aware_mixture(
+    policy: np.ndarray, behaviour: np.ndarray, previous: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Returns CAR's mixed reference policy after one more policy has proposed (CAR, Eqs. 6 and 7).
+
+    ``τ π̂ + (1 - τ) π_mix,t-1`` with ``τ π̂(a|s) = π(a|s) 1[β(a|s) ≥ ε]`` and τ its sum: what is
+    rejected falls back on the mixture before.
+
+    Args:
+        policy: (S, A) π, which proposes.
+        behaviour: (S, A) β, which verifies.
+        previous: (S, A) π_mix,t-1, first of all β.
+        threshold: ε in (0, 1].
+
+    Returns:
+        (S, A) π_mix,t.
+    """
+    accepted = np.where(behaviour >= threshold, policy, 0.0)
+    return accepted + (1.0 - accepted.sum(axis=-1, keepdims=True)) * previous

@@ -23,13 +23,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from baselines.engine.checks import check_preparation, check_range, check_sizes
+from baselines.engine.checks import check_choice, check_preparation, check_range, check_sizes
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
 from baselines.engine.random import MemberRandom
 from baselines.parts.critics import Critics, smoothed, squared_error, td_targets
+from baselines.parts.networks import NORM_PLACES, NormPlace
+from baselines.parts.penalties import CriticPenalty, penalised
 from baselines.parts.policies import DeterministicActor, Policy
 
 Phase = Literal["critics", "critics and policy"]
@@ -53,6 +55,8 @@ class Config:
     """Updates of the critics per update of the policy and the targets; the same for all members."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Width of each hidden layer of all networks; the same for all members."""
+    critic_norm: NormPlace = "none"
+    """Where the critics' hidden layers have layer normalisation; the same for all members."""
     learning_rate: float = 3e-4
     """Adam's step size, for all networks."""
     batch_size: int = 256
@@ -74,6 +78,7 @@ class Config:
         check_range(self, "noise_clip", 0.0)
         check_range(self, "policy_delay", 1, whole=True)
         check_range(self, "learning_rate", 0.0, open_low=True)
+        check_choice(self, "critic_norm", NORM_PLACES)
 
 
 OVERRIDES = {"antmaze": {"reward_shift": -1.0}}
@@ -98,11 +103,20 @@ def policy_loss(values: Tensor, policy_actions: Tensor, actions: Tensor, alpha: 
 class Agent:
     """A population of policies with their twin critics."""
 
-    def __init__(self, configs: Sequence[Config], data: MemberData, seeds: Sequence[int]):
+    def __init__(
+        self,
+        configs: Sequence[Config],
+        data: MemberData,
+        seeds: Sequence[int],
+        *,
+        critic_penalty: CriticPenalty | None = None,
+    ):
         device = data.device
         hidden_sizes = shared(configs, "hidden_sizes")
         learning_rate = per_member(configs, "learning_rate", device)
-        self.critics = Critics(data, seeds, hidden_sizes, learning_rate)
+        norm = shared(configs, "critic_norm")
+        self.critics = Critics(data, seeds, hidden_sizes, learning_rate, norm=norm)
+        self.critic_penalty = critic_penalty
         self.policy = Policy(data, seeds, hidden_sizes, learning_rate)
         self.noise = MemberRandom(seeds, "target noise", device)
         self.active = torch.ones(len(configs), dtype=torch.bool, device=device)
@@ -127,20 +141,26 @@ class Agent:
             self.policy.track(self.target_rate, self.active)
         return {name: value.detach() for name, value in metrics.items()}
 
-    def targets(self, batch: Batch) -> Tensor:
-        """Returns the (P, B) targets y of the critics, without gradient."""
+    def target_actions(self, batch: Batch) -> Tensor:
+        """Returns the (P, B, act) actions ã in s', without gradient."""
         noise = self.noise.normal(*batch.actions.shape[1:])
         next_actions = self.policy.target_outputs(batch.next_observations).tanh()
-        next_actions = smoothed(next_actions, noise, self.policy_noise, self.noise_clip)
+        return smoothed(next_actions, noise, self.policy_noise, self.noise_clip)
+
+    def targets(self, batch: Batch, next_actions: Tensor) -> Tensor:
+        """Returns the (P, B) targets y of the critics, without gradient."""
         next_values = self.critics.target_values(batch.next_observations, next_actions).amin(0)
         return td_targets(batch.rewards, batch.terminations, next_values, self.discount)
 
     def _update_critics(self, batch: Batch) -> dict[str, Tensor]:
-        targets = self.targets(batch)
+        next_actions = self.target_actions(batch)
+        targets = self.targets(batch, next_actions)
         values = self.critics(batch.observations, batch.actions)
-        loss = squared_error(values, targets)
+        td = squared_error(values, targets)
+        loss, of_plug_in = penalised(self.critic_penalty, td, td, self.critics, batch, next_actions)
         self.critics.optimiser.minimise(loss, self.active)
-        return {"loss": loss, "q_data": values.mean((0, -1)), "target": targets.mean(-1)}
+        metrics = {"loss": loss, "q_data": values.mean((0, -1)), "target": targets.mean(-1)}
+        return metrics | of_plug_in
 
     def _update_policy(self, batch: Batch) -> dict[str, Tensor]:
         actions = self.policy(batch.observations).tanh()

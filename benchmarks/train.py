@@ -4,25 +4,31 @@ The data are random numbers in the shape of hopper's (11 observations, 3 actions
 depend on their values. Every method runs its shipped config. Each line also gives what a step of
 plain PyTorch takes that was timed in the same run, alternately: TD3+BC written as most people write
 it, with ``torch.nn`` modules and ``torch.optim.Adam``. Absolute numbers depend on the machine and
-on what else it does; the ratio hardly does. A comparison with another library belongs here, too, as
-one more ``Reference``: run it in its own environment and give it the same batch and thread.
+on what else it does; the ratio hardly does. With ``--d3rlpy`` the same method of d3rlpy, with equal
+settings and threads, is timed alternately, too, in its own process and environment
+(benchmarks/cross_check says how to make one).
 
     python benchmarks/train.py --methods td3_bc iql --members 1 5 25 --precision bf16
+    python benchmarks/train.py --methods td3_bc iql cql --members 1 --d3rlpy ../d3rlpy/bin/python
     python benchmarks/train.py --device cuda --members 1 64
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 import tyro
+from cross_check.equivalents import EQUIVALENTS
+from cross_check.process import D3rlpyProcess
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -57,6 +63,8 @@ class Arguments:
     """Repetitions; medians are reported."""
     seconds: float = 1.0
     """Of each repetition, about."""
+    d3rlpy: str | None = None
+    """The Python of an environment with d3rlpy, to time the same methods there; on a CPU only."""
 
 
 class Reference(Protocol):
@@ -125,8 +133,8 @@ def _network(inputs: int, outputs: int, *last: nn.Module) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(256, outputs), *last)
 
 
-def random_dataset() -> Dataset:
-    rng, rows = np.random.default_rng(0), EPISODES * LENGTH
+def random_dataset(episodes: int = EPISODES) -> Dataset:
+    rng, rows = np.random.default_rng(0), episodes * LENGTH
     ends = np.arange(1, rows + 1) % LENGTH == 0
     arrays = EpisodeArrays(
         observations=rng.normal(size=(rows, OBSERVATIONS)).astype(np.float32),
@@ -134,8 +142,8 @@ def random_dataset() -> Dataset:
         rewards=rng.normal(size=rows).astype(np.float32),
         terminations=np.zeros(rows, bool),
         truncations=ends,
-        episode_ids=np.repeat(np.arange(EPISODES, dtype=np.int32), LENGTH),
-        final_observations=rng.normal(size=(EPISODES, OBSERVATIONS)).astype(np.float32),
+        episode_ids=np.repeat(np.arange(episodes, dtype=np.int32), LENGTH),
+        final_observations=rng.normal(size=(episodes, OBSERVATIONS)).astype(np.float32),
     )
     spec = DatasetSpec.model_validate(
         {
@@ -171,38 +179,68 @@ def trainer_of(method: Method, dataset: Dataset, members: int, arguments: Argume
     return Trainer(method, group, arguments.device, steps=1_000_000, precision=arguments.precision)
 
 
+@contextmanager
+def other_library(
+    method: Method, dataset: Dataset, arguments: Arguments
+) -> Iterator[Reference | None]:
+    """Yields the same method of d3rlpy; None if it has none, or none is asked for."""
+    if arguments.d3rlpy is None or method.name not in EQUIVALENTS:
+        yield None
+        return
+    # What d3rlpy cannot be told, such as initial weights, does not change what a step costs.
+    absent = EQUIVALENTS[method.name].absent
+    config = dataclasses.replace(method.config_for(dataset.spec), **absent)
+    process = D3rlpyProcess(arguments.d3rlpy, method, config, dataset, arguments.threads)
+    try:
+        process.advance(2)
+        yield process
+    finally:
+        process.close()
+
+
 def main(arguments: Arguments) -> None:
     torch.set_num_threads(arguments.threads)
     dataset = random_dataset()
     on_gpu = torch.device(arguments.device).type == "cuda"
     wait = torch.cuda.synchronize if on_gpu else lambda: None
+    if on_gpu and arguments.d3rlpy is not None:
+        raise SystemExit("--d3rlpy is timed on the CPU; leave --device at cpu")
     reference = PlainTD3BC(dataset, arguments.device)
     reference.advance(CAPTURED_UPDATES)
     table = Table(
         title=f"{arguments.device}, {arguments.precision}, {arguments.threads} thread(s)",
         title_justify="left",
     )
-    for name in ("method", "members", "steps/s", "member-steps/s", "to plain TD3+BC"):
+    names = ["method", "members", "steps/s", "member-steps/s", "to plain TD3+BC"]
+    for name in names + ["d3rlpy's steps/s", "to d3rlpy"] * (arguments.d3rlpy is not None):
         table.add_column(name, justify="left" if name == "method" else "right")
     for name in arguments.methods:
         method = get_method(name, "continuous")
-        for members in arguments.members:
-            trainer = trainer_of(method, dataset, members, arguments)
-            trainer.advance(3 * CAPTURED_UPDATES if on_gpu else 2)
-            ours, theirs = [], []
-            for _ in range(arguments.rounds):
-                theirs.append(rate(reference, 0.5 * arguments.seconds, wait))
-                ours.append(rate(trainer, arguments.seconds, wait))
-            speed = statistics.median(ours)
-            ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-            table.add_row(
-                method.title,
-                str(members),
-                f"{speed:,.0f}" if speed > 20 else f"{speed:.1f}",
-                f"{members * speed:,.0f}",
-                f"{members * ratio:.2f}x",
-            )
+        with other_library(method, dataset, arguments) as other:
+            for members in arguments.members:
+                trainer = trainer_of(method, dataset, members, arguments)
+                trainer.advance(3 * CAPTURED_UPDATES if on_gpu else 2)
+                references = [reference] if other is None else [reference, other]
+                ours, theirs = [], [[] for _ in references]
+                for _ in range(arguments.rounds):
+                    for each, rates in zip(references, theirs, strict=True):
+                        rates.append(rate(each, 0.5 * arguments.seconds, wait))
+                    ours.append(rate(trainer, arguments.seconds, wait))
+                speed = statistics.median(ours)
+                ratios = [
+                    members * statistics.median(a / b for a, b in zip(ours, rates, strict=True))
+                    for rates in theirs
+                ]
+                row = [method.title, str(members), _shown(speed), f"{members * speed:,.0f}"]
+                row.append(f"{ratios[0]:.2f}x")
+                if other is not None:
+                    row += [_shown(statistics.median(theirs[1])), f"{ratios[1]:.2f}x"]
+                table.add_row(*row)
     Console().print(table)
+
+
+def _shown(speed: float) -> str:
+    return f"{speed:,.0f}" if speed > 20 else f"{speed:.1f}"
 
 
 if __name__ == "__main__":

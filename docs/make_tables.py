@@ -12,6 +12,8 @@ from typing import Any
 
 import hetero_bench
 from baselines.engine.method import list_methods
+from baselines.tiers import TIERS
+from benchmarks.cross_check.page import scores_table, settings_table, weights_table
 from hetero_bench.spec import DatasetSpec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,6 +82,26 @@ def methods_table() -> str:
     return "\n".join(lines)
 
 
+def tiers_table() -> str:
+    """Returns the Markdown table of the tables of reference results."""
+    lines = [
+        "| tier | methods | datasets | steps | seeds | changes |",
+        "| --- | --- | --- | ---: | ---: | --- |",
+    ]
+    for name, tier in TIERS.items():
+        lines.append(f"| **{name}** | {tier.about} ({tier.precision or 'default'} precision) |||||")
+        for cells in tier.cells:
+            methods, datasets = (
+                ", ".join(f"`{each}`" for each in names)
+                for names in (cells.methods, cells.datasets)
+            )
+            changes = ", ".join(f"{field} {value:,}" for field, value in cells.changes.items())
+            lines.append(
+                f"| | {methods} | {datasets} | {cells.steps:,} | {len(cells.seeds)} | {changes} |"
+            )
+    return "\n".join(lines)
+
+
 MEASURES = (
     "exact D: std | max | fitted D: median | 99% | 99.9% | fitted log(1 + D): std | clamped |"
 )
@@ -99,6 +121,25 @@ def severity_table() -> str:
         for severity, found in levels.items():
             there = found["notes"]["percent_that_got_there_of_those_not_cut"]
             lines.append(f"| {maze} | {severity} | {there}% | {_measures(found)} |")
+    return "\n".join(lines)
+
+
+def antmaze_table() -> str:
+    """Returns the Markdown table of how the episodes of the AntMaze datasets went."""
+    lines = [
+        "| dataset | episodes | mean steps | got there | rewarded | ended fallen |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, found in _measured("datasets").items():
+        if name.startswith("antmaze-"):
+            episodes, notes = found["episodes"], found["notes"]
+            rewarded = notes["episodes_that_reached_the_evaluated_goal"] / episodes
+            fallen = notes["episodes_that_ended_fallen"] / episodes
+            lines.append(
+                f"| `{name}` | {episodes:,} | {notes['mean_episode_steps']:.0f} | "
+                f"{notes['percent_that_got_there_of_those_not_cut']}% | {rewarded:.1%} | "
+                f"{fallen:.1%} |"
+            )
     return "\n".join(lines)
 
 
@@ -147,12 +188,19 @@ def _measured(part: str) -> dict[str, Any]:
 
 DOCUMENTS = {
     ROOT / "README.md": {"families": families_table, "methods": methods_table},
+    ROOT / "docs" / "baselines.md": {"methods": methods_table, "tiers": tiers_table},
     ROOT / "docs" / "datasets.md": {"datasets": datasets_table},
+    ROOT / "docs" / "antmaze.md": {"antmaze": antmaze_table},
     ROOT / "docs" / "heteroskedasticity.md": {
         "heteroskedasticity": heteroskedasticity_table,
         "severity": severity_table,
     },
     ROOT / "docs" / "locomotion.md": {"locomotion": locomotion_table},
+    ROOT / "docs" / "cross_check.md": {
+        "cross-check-weights": weights_table,
+        "cross-check-scores": scores_table,
+        "cross-check-settings": settings_table,
+    },
 }
 """Generated blocks by document."""
 

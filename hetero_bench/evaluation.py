@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +13,7 @@ from hetero_bench.dataset import Dataset
 from hetero_bench.ends import Ends
 from hetero_bench.envs.batch import EnvironmentBatch, Steps, make_batch, require_environment
 from hetero_bench.formatting import number
-from hetero_bench.policies import Policy, as_policy, takes_generator
+from hetero_bench.policies import Policy, Predictor, as_policy, takes_generator
 from hetero_bench.progress import ProgressCallback, progress_bar
 from hetero_bench.registry import get_spec
 from hetero_bench.runs import EvaluationRecord
@@ -89,7 +90,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy,
+    policy: Policy | Predictor | str | os.PathLike[str],
     dataset: Dataset | DatasetSpec | str | None = None,
     *,
     episodes: int | None = None,
@@ -105,7 +106,8 @@ def evaluate(
     simulator makes visible.
 
     Args:
-        policy: Batched function, or a Stable-Baselines3 model; see :mod:`hetero_bench.policies`.
+        policy: Batched function, Stable-Baselines3 model, or path of an ONNX file; see
+            :mod:`hetero_bench.policies`.
         dataset: A dataset, its specification or its id; by default the policy's ``dataset``.
         episodes: How many; the manifest's number (usually 100) by default.
         seed: Seed of the episodes and of a stochastic policy's generator.
@@ -120,6 +122,7 @@ def evaluate(
             bounds; the message names episode and step.
         ValueError: If a number is out of range, or the dataset has no environment.
     """
+    policy = as_policy(policy)
     spec = _find_spec(policy, dataset)
     environment = require_environment(spec)
     episodes = spec.evaluation_episodes if episodes is None else episodes
@@ -132,7 +135,7 @@ def evaluate(
     batch = make_batch(environment, num_envs)
     try:
         with progress_bar(f"evaluating on {spec.id}") as progress:
-            log = _run_episodes(as_policy(policy), batch, episodes, num_envs, seed, progress)
+            log = _run_episodes(policy, batch, episodes, num_envs, seed, progress)
     finally:
         batch.close()
     return Evaluation(

@@ -22,10 +22,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import gymnasium
 import numpy as np
 
-from hetero_bench.errors import PolicyError
-
-_ONNX_FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64}
-_MOST_NOISE = 2**20
+from hetero_bench.onnx_policy import OnnxPolicy
 
 Policy = Callable[..., np.ndarray]
 """``policy(observations)`` or ``policy(observations, rng=generator)``; see the module."""
@@ -57,6 +54,7 @@ class PredictorPolicy:
 
     def __init__(self, model: Predictor, *, deterministic: bool = True) -> None:
         self.model = model
+        self.dataset = getattr(model, "dataset", None)
         self.deterministic = deterministic
         self._state: Any = None
         self._starts: np.ndarray | None = None
@@ -80,79 +78,6 @@ class PredictorPolicy:
         return actions
 
 
-class OnnxPolicy:
-    """A policy stored as ONNX: input ``observation``, optional input ``noise``, output ``action``.
-
-    ``noise`` is filled with standard normal numbers of the input's shape.
-
-    Args:
-        path: The ``.onnx`` file.
-
-    Raises:
-        ImportError: If onnxruntime is not installed.
-        ValueError: If the file is damaged, or an input or the output has another name, type or
-            shape than described.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError(
-                "evaluating an ONNX policy needs onnxruntime: pip install 'hetero-bench[baselines]'"
-            ) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(
-                os.fspath(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's own errors share no public base class
-            raise ValueError(f"{path} is not a readable ONNX model: {error}") from error
-        inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
-        outputs = [tensor.name for tensor in self._session.get_outputs()]
-        if "observation" not in inputs or set(inputs) - {"observation", "noise"}:
-            raise ValueError(
-                f"{path} has inputs {sorted(inputs)}; expected observation and optionally noise"
-            )
-        if "action" not in outputs:
-            raise ValueError(f"{path} has outputs {outputs}; expected action")
-        for tensor in inputs.values():
-            if tensor.type not in _ONNX_FLOATS or isinstance(tensor.shape[0], int):
-                raise ValueError(
-                    f"{path}: input {tensor.name} is {tensor.type} of shape {tensor.shape}; "
-                    f"expected {' or '.join(_ONNX_FLOATS)} with a symbolic first axis"
-                )
-        self._dtype = _ONNX_FLOATS[inputs["observation"].type]
-        self._noise = None
-        if "noise" in inputs:
-            noise = inputs["noise"]
-            sizes = noise.shape[1:]
-            if not all(isinstance(size, int) for size in sizes) or np.prod(sizes) > _MOST_NOISE:
-                raise ValueError(
-                    f"{path}: input noise has shape {noise.shape}; expected fixed sizes after the "
-                    f"first axis, at most {_MOST_NOISE} numbers per observation"
-                )
-            self._noise = (tuple(sizes), _ONNX_FLOATS[noise.type])
-
-    def __call__(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns (n, *act) actions for (n, *obs) observations.
-
-        Raises:
-            PolicyError: If the model cannot take these observations.
-        """
-        feed = {"observation": observations.astype(self._dtype, copy=False)}
-        if self._noise is not None:
-            sizes, dtype = self._noise
-            feed["noise"] = rng.standard_normal((len(observations), *sizes)).astype(dtype)
-        try:
-            return np.asarray(self._session.run(["action"], feed)[0])
-        except Exception as error:  # onnxruntime's own errors share no public base class
-            raise PolicyError(
-                f"the ONNX policy failed on observations of shape {observations.shape}: {error}"
-            ) from error
-
-
 class RandomPolicy:
     """Uniform over the action space: every action, or the box between its bounds.
 
@@ -174,18 +99,25 @@ class RandomPolicy:
 
 
 def as_policy(policy: Any) -> Policy:
-    """Returns what ``evaluate`` can call: a function as it is, a Stable-Baselines3 model adapted.
+    """Returns what ``evaluate`` can call.
+
+    Args:
+        policy: A function, which is returned as it is, a Stable-Baselines3 model, or the path of an
+            ``.onnx`` file.
 
     Raises:
-        TypeError: If it is neither.
+        TypeError: If it is none of these.
+        ValueError: If the file is not a policy; see :class:`OnnxPolicy`.
     """
+    if isinstance(policy, os.PathLike) or (isinstance(policy, str) and policy.endswith(".onnx")):
+        return OnnxPolicy(policy)
     if isinstance(policy, Predictor):
         return PredictorPolicy(policy)
     if callable(policy):
         return cast(Policy, policy)
     raise TypeError(
-        f"a policy is a function (n, *obs) -> (n, *act) or a Stable-Baselines3 model; got "
-        f"{type(policy).__name__}"
+        f"a policy is a function (n, *obs) -> (n, *act), a Stable-Baselines3 model or the path of "
+        f"an ONNX file; got {type(policy).__name__}"
     )
 
 

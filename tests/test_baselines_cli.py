@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import shlex
 from dataclasses import replace
@@ -11,7 +12,10 @@ from baselines import bc_discrete as bc
 from baselines import cql_discrete as cql
 from baselines.arguments import parse_sweep, parse_train
 from baselines.cli import main
+from baselines.diagnostics import DIAGNOSTICS
 from baselines.engine import get_method, list_methods
+from baselines.named import find_named
+from baselines.reproduce import REPRODUCTIONS
 from hetero_bench.runs import read_runs
 from tests.toy import corridor, point
 
@@ -247,3 +251,18 @@ def test_methods_are_found_by_their_declaration(capsys):
         assert config.batch_size > 0
     assert main(["list"]) == 0
     assert "NeurIPS 2020" in capsys.readouterr().out
+
+
+def test_named_things_are_found_and_others_refused(capsys):
+    for command, name in (("diagnose", "policy"), ("reproduce", "reds-gridworld")):
+        assert main([command]) == 1
+        assert name in capsys.readouterr().err
+        assert main([command, "--help"]) == 0
+        assert name in capsys.readouterr().out
+        assert main([command, "polisy"]) == 1
+        assert "'polisy'; there are: " in capsys.readouterr().err
+    for kind, places in (("diagnostic", DIAGNOSTICS), ("reproduction", REPRODUCTIONS)):
+        for name in places:
+            found = find_named(kind, places, name)
+            assert dataclasses.is_dataclass(found)
+            assert callable(found.run)

@@ -14,9 +14,12 @@ from baselines import (
     awr_discrete,
     bc,
     bc_discrete,
+    c4,
     cql,
     cql_discrete,
+    dr3,
     iql,
+    layer_norm,
     rebrac,
     td3_bc,
 )
@@ -67,6 +70,7 @@ ACTOR_CRITIC = {
     "discount": [-0.1, 1.01],
     "target_rate": [0.0, 1.1],
 }
+CRITIC_NORM = {"critic_norm": ["layer", None]}
 TD3 = {"policy_noise": [-0.1], "noise_clip": [-0.1, math.nan], "policy_delay": [0, 1.5]}
 WRONG |= {
     bc.Config: {
@@ -75,7 +79,7 @@ WRONG |= {
         "best_fraction": [0.0, 1.1],
         "normalise_observations": [None],
     },
-    td3_bc.Config: {**ACTOR_CRITIC, **TD3, "alpha": [-1.0, math.inf]},
+    td3_bc.Config: {**ACTOR_CRITIC, **TD3, "alpha": [-1.0, math.inf], **CRITIC_NORM},
     rebrac.Config: {
         **{name: values for name, values in ACTOR_CRITIC.items() if name != "learning_rate"},
         **TD3,
@@ -121,7 +125,28 @@ WRONG |= {
         "orthogonal": ["yes"],
         "critic_rate": EVERY["learning_rate"],
         "policy_rate": EVERY["learning_rate"],
+        **CRITIC_NORM,
     },
+}
+WHOLE = [0, -1, 2.5, math.nan, True]
+C4 = {
+    "penalty_weight": [-0.1, math.inf],
+    "trace_weight": [-0.1, math.nan],
+    **dict.fromkeys(["clusters", "refresh_interval", "pool", "fit_size", "projection"], WHOLE),
+    **dict.fromkeys(["cold_iterations", "warm_iterations"], WHOLE),
+    "ridge": [0.0, math.nan],
+    "gradient": ["features", None],
+    "next_network": ["both"],
+}
+DR3 = {"feature_weight": [-0.1, math.nan]}
+WRONG |= {
+    c4.Config: {**WRONG[cql.Config], **C4},
+    c4.TD3BCConfig: {**WRONG[td3_bc.Config], **C4},
+    c4.IQLConfig: {**WRONG[iql.Config], **C4},
+    dr3.Config: {**WRONG[cql.Config], **DR3},
+    dr3.TD3BCConfig: {**WRONG[td3_bc.Config], **DR3},
+    layer_norm.Config: WRONG[cql.Config],
+    layer_norm.TD3BCConfig: WRONG[td3_bc.Config],
 }
 CASES = [
     (config, name, value)
@@ -133,7 +158,8 @@ CASES = [
 
 @pytest.mark.parametrize(("config", "name", "value"), CASES)
 def test_what_is_out_of_range_is_refused_by_name(config, name, value):
-    with pytest.raises(ValueError, match=rf"{config.__module__}\.Config: {name} is .*; expected "):
+    where = re.escape(f"{config.__module__}.{config.__qualname__}")
+    with pytest.raises(ValueError, match=f"{where}: {name} is .*; expected "):
         config(**{name: value})
 
 

@@ -6,32 +6,25 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.cql import (
-    METHOD,
-    Agent,
-    Config,
-    conservative_difference,
-    draw,
-    policy_loss,
-)
+from baselines.cql import METHOD, Agent, Config, conservative_difference
 from baselines.engine.evaluation import evaluate_member
 from baselines.engine.members import Member
-from baselines.engine.random import MemberRandom
 from baselines.engine.trainer import Trainer
+from baselines.parts.soft_actor_critic import draw, policy_loss
 from tests.continuous import (
     as_double,
     assert_gradient,
     data_of,
     gradient,
     moved,
-    plain,
     random_batch,
     snapshot,
 )
+from tests.soft_actor_critic_reference import terms
 from tests.toy import point
 
 SMALL = {"critic_sizes": (8, 8), "policy_sizes": (8,), "samples": 3, "orthogonal": False}
-K, B = 3, 8
+B = 8
 
 
 def make(**changes):
@@ -79,51 +72,15 @@ def test_losses_gradients_against_finite_differences():
 
 def reference(agent, batch, config, theta, phi):
     """The critics' and the policy's loss in float64, written once more."""
-    noise = MemberRandom([0], "policy samples").normal(2 * K + 2, B, 2)[0].double()
-    uniform = 2.0 * MemberRandom([0], "uniform actions").uniform(B, K, 2)[0].double() - 1.0
-    s, s2 = batch.observations[0].double(), batch.next_observations[0].double()
-
-    def distribution(states, parameters):
-        out = plain(agent.policy.network, parameters, states)
-        return out[:, :2], out[:, 2:].clamp(-20, 2).exp()
-
-    def act(states, parameters, z):
-        mean, std = distribution(states, parameters)
-        u = mean + std * z
-        log_normal = torch.distributions.Normal(mean, std).log_prob(u)
-        return u.tanh(), (log_normal - torch.log(1 - u.tanh() ** 2)).sum(-1)
-
-    def value(parameters, states, actions):
-        inputs = torch.cat([states, actions], -1)
-        return plain(agent.critics.network, parameters, inputs).squeeze(-1)
-
-    frozen = phi.detach()
-    at_s = [act(s, frozen, noise[1 + k]) for k in range(K)]
-    at_next = [act(s2, frozen, noise[K + 2 + k]) for k in range(K)]
-    proposals = [(uniform[:, k], torch.full((B,), -2 * math.log(2.0))) for k in range(K)]
-    proposals += at_s + at_next
-    backed_up = at_next if config.max_backup else [act(s2, frozen, noise[K + 1])]
-    best = torch.stack(
-        [
-            torch.minimum(*(value(agent.critics.target[e, 0], s2, a) for e in (0, 1)))
-            for a, _ in backed_up
-        ]
-    ).amax(0)
-    alive = 1.0 - batch.terminations[0].double()
-    y = (batch.rewards[0].double() + config.discount * alive * best).detach()
-    critic_loss = 0.0
-    for e in (0, 1):
-        q_data = value(theta[e], s, batch.actions[0].double())
-        terms = torch.stack([value(theta[e], s, a.detach()) - p.detach() for a, p in proposals])
-        diff = torch.log(terms.exp().sum(0)) - q_data
+    found = terms(agent, batch, config, theta, phi)
+    critic_loss = sum(found.td)
+    for policy_term, q_data in zip(found.policy_term, found.q_data, strict=True):
+        diff = policy_term - q_data
         if config.diff_min is not None:
             diff = diff.clamp(min=config.diff_min)
         gap = 0.0 if config.gap is None else config.gap
-        td = ((q_data - y) ** 2).mean()
-        critic_loss = critic_loss + td + config.penalty * (diff.mean() - gap)
-    actions, log_density = act(s, phi, noise[0])
-    q = torch.minimum(*(value(theta[e].detach(), s, actions) for e in (0, 1)))
-    return critic_loss, (log_density - q).mean()  # α is 1 at first
+        critic_loss = critic_loss + config.penalty * (diff.mean() - gap)
+    return critic_loss, found.policy_loss
 
 
 @pytest.mark.parametrize(
@@ -134,7 +91,7 @@ def reference(agent, batch, config, theta, phi):
 def test_the_updates_gradients_are_those_of_the_paper(changes):
     agent, batch = make(**changes), random_batch()
     agent.critics.target.mul_(1.5)  # targets that differ from the critics
-    theta, phi = as_double(agent.critics.parameters), as_double(agent.policy.parameters)
+    theta, phi = as_double(agent.critics.parameters), as_double(agent.learner.policy.parameters)
     config = Config(**{**SMALL, **changes})
     critic_loss, loss = reference(agent, batch, config, theta[:, 0], phi[0])
     before = snapshot(agent)
@@ -142,7 +99,7 @@ def test_the_updates_gradients_are_those_of_the_paper(changes):
     assert metrics["loss"].item() == pytest.approx(critic_loss.item(), rel=1e-4)
     assert metrics["policy_loss"].item() == pytest.approx(loss.item(), rel=1e-4)
     assert_gradient(agent.critics.optimiser, gradient(critic_loss, theta))
-    assert_gradient(agent.policy.optimiser, gradient(loss, phi))
+    assert_gradient(agent.learner.policy.optimiser, gradient(loss, phi))
     constraint = {"constraint.logarithm"} if config.gap is not None else set()
     assert moved(agent, before) == constraint | {
         "critics.parameters",
@@ -159,14 +116,14 @@ def test_multipliers_move_towards_their_constraints():
         for seed in range(5):
             metrics = agent.update(random_batch(seed=seed))
         assert metrics["entropy"].item() > -2.0
-        assert agent.alpha.value().item() < 1.0
-        assert (agent.constraint.value().item() > 1.0) == rises
+        assert agent.learner.alpha.value().item() < 1.0
+        assert (agent.penalty.constraint.value().item() > 1.0) == rises
 
 
 def test_samples_have_the_densities_of_the_policy():
     agent, batch = make(), random_batch()
     noise = torch.randn(1, 4, B, 2, generator=torch.Generator().manual_seed(0))
-    heads = agent.heads(batch.observations)
+    heads = agent.learner.heads(batch.observations)
     samples = draw(heads, noise)
     assert samples.actions.shape == (1, B, 4, 2)
     single = draw(heads, noise[:, 2:3])

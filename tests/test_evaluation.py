@@ -249,7 +249,7 @@ def test_an_onnx_policy_is_fed_observations_and_noise(tmp_path):
     policy = OnnxPolicy(path)
     observations = np.zeros((3, 2), np.float32)
     actions = policy(observations, rng=np.random.default_rng(0))
-    noise = np.random.default_rng(0).standard_normal((3, 1)).astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal((3, 1), dtype=np.float32)
     np.testing.assert_allclose(actions, np.tanh(0.5 * noise), rtol=1e-6)
     assert evaluate(find_policy(str(path), Countdown.action_space), SPEC).episodes == 12
     doubles = policy(observations.astype(np.float64), rng=np.random.default_rng(0))
@@ -276,6 +276,75 @@ def test_an_onnx_policy_is_fed_observations_and_noise(tmp_path):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match="not a readable ONNX model"):
         OnnxPolicy(path)
+
+
+def linear_policy(path, *, metadata=(), **action):
+    """Saves a policy whose action is linear in the observation; returns the model."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    output = {"elem_type": TensorProto.FLOAT, "shape": ["n", 1], **action}
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["observation", "scale"], ["action"])],
+        "policy",
+        [helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("action", **output)],
+        [helper.make_tensor("scale", TensorProto.FLOAT, [2, 1], [0.1, 0.05])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    for key, value in metadata:
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, path)
+    return model
+
+
+def test_an_onnx_file_says_what_it_was_trained_on(tmp_path, monkeypatch):
+    path = tmp_path / "policy.onnx"
+    linear_policy(path, metadata=[("dataset", "countdown-v0"), ("seed", "3")])
+    policy = OnnxPolicy(path)
+    assert policy.metadata == {"dataset": "countdown-v0", "seed": "3"}
+    monkeypatch.setattr("hetero_bench.evaluation.get_spec", {"countdown-v0": SPEC}.__getitem__)
+    found = evaluate(path)
+    assert found.dataset_id == SPEC.id
+    np.testing.assert_array_equal(found.returns, evaluate(str(path), SPEC).returns)
+    linear_policy(path)
+    with pytest.raises(TypeError, match="no dataset to evaluate on"):
+        evaluate(path)
+
+
+def test_onnx_files_of_strangers_are_not_trusted(tmp_path, monkeypatch):
+    import onnx
+    from onnx import TensorProto, helper
+
+    path = tmp_path / "policy.onnx"
+    model = linear_policy(path)
+    (tmp_path / "secret").write_bytes(np.float32(7).tobytes())
+    outside = helper.make_tensor("scale", TensorProto.FLOAT, [1], [1.0])
+    outside.ClearField("float_data")
+    outside.data_location = TensorProto.EXTERNAL
+    outside.external_data.add(key="location", value="secret")
+    inner = helper.make_graph([], "inner", [], [], [outside])
+    hidden = helper.make_node("If", ["c"], ["d"], then_branch=inner, else_branch=inner)
+    for change in (
+        lambda graph: graph.initializer[0].CopyFrom(outside),
+        lambda graph: graph.node.append(hidden),
+        lambda graph: graph.node.append(helper.make_node("Constant", [], ["e"], value=outside)),
+    ):
+        changed = onnx.ModelProto.FromString(model.SerializeToString())
+        change(changed.graph)
+        path.write_bytes(changed.SerializeToString())
+        with pytest.raises(ValueError, match="'scale' lies in another file; expected all data"):
+            OnnxPolicy(path)
+
+    linear_policy(path, shape=[3, 1])
+    with pytest.raises(ValueError, match=r"output action is tensor\(float\) of shape \[3, 1\]"):
+        OnnxPolicy(path)
+    linear_policy(path)
+    monkeypatch.setattr("hetero_bench.onnx_policy.MOST_BYTES", path.stat().st_size - 1)
+    with pytest.raises(ValueError, match=r"bytes; expected at most"):
+        OnnxPolicy(path)
+    with pytest.raises(FileNotFoundError):
+        OnnxPolicy(tmp_path / "nowhere.onnx")
 
 
 def test_policies_are_found_by_name():

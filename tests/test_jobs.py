@@ -9,8 +9,7 @@ from baselines import bc_discrete as bc
 from baselines import cql_discrete as cql
 from baselines.engine import Job, run_jobs, train, trained_actors
 from baselines.engine.checkpoint import read_checkpoint, write_checkpoint
-from baselines.table import TIERS, Tier, jobs_of, make_table
-from hetero_bench.runs import read_run_file, read_runs
+from hetero_bench.runs import read_runs
 
 DATASET = ("gridworld-hetero-10k", None)
 
@@ -20,11 +19,6 @@ def jobs(out):
         Job("bc", (bc.Config(),), (DATASET,), (0, 1), 20, out),
         Job("cql", (cql.Config(), cql.Config(alpha=0.1)), (DATASET,), (0,), 20, out),
     ]
-
-
-def make_folder(path):
-    path.mkdir(parents=True)
-    return path
 
 
 def without_circumstances(runs):
@@ -91,34 +85,11 @@ def test_trained_policies_are_read_back(cache, tmp_path):
         trained_actors(job.plan(), tmp_path)
 
 
-def test_every_cell_of_a_table_is_trained_once():
-    tier = TIERS["gridworld"]
-    cells = [cell for job in jobs_of(tier, "bc", "gridworld", None) for cell in job.datasets]
-    assert len(cells) == len(set(cells)) == 4 + 4 * 5
-    assert ("gridworld-hetero", None) in cells
-    assert ("gridworld-skewed-10k", 4) in cells
-
-
-def test_a_table_is_one_file_per_method_and_dataset(cache, tmp_path, monkeypatch):
-    monkeypatch.setitem(TIERS, "gridworld", Tier(steps={"bc": 4}, seeds=(0, 1), draws=(0, 1)))
-    work, out = tmp_path / "work", tmp_path / "results"
-    other = Job("bc", (bc.Config(),), (("gridworld-hetero-10k", 0),), (0, 2), 5, work / "other")
-    run_jobs([other], workers=1, quiet=True)  # what else lies there is no part of the table
-    (work / "other/bc/gridworld-hetero-10k-v0/seed-2").rename(
-        make_folder(work / "bc/gridworld-hetero-10k-v0") / "seed-2"
+def test_a_job_may_change_some_of_the_defaults(cache):
+    defaults = Job("bc", None, (DATASET,), (0,), 20, None)
+    changed = dataclasses.replace(
+        defaults, changes={"batch_size": 8}, precision="bf16", device="cpu"
     )
-    written = make_table("gridworld", work=work, out=out, workers=1, quiet=True)
-    assert len(written) == 8
-    runs = read_run_file(out / "bc" / "gridworld-hetero-10k-v0.json")
-    assert [(run.dataset.draw, run.seed) for run in runs] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert all(len(run.evaluations[-1].returns) == 100 for run in runs)
-    before = [path.read_bytes() for path in written]
-    make_table("gridworld", work=work, out=out, workers=1, quiet=True)
-    assert [path.read_bytes() for path in written] == before
-
-
-def test_tables_that_do_not_exist_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="no table for family 'atari'; there are: gridworld"):
-        make_table("atari", work=tmp_path)
-    with pytest.raises(ValueError, match="td3 not in the table of gridworld"):
-        make_table("gridworld", methods=["td3"], work=tmp_path)
+    assert [member.config for member in changed.plan().members] == [bc.Config(batch_size=8)]
+    assert (defaults.plan().precision, changed.plan().precision) == ("fp32", "bf16")
+    assert [member.config for member in defaults.plan().members] == [bc.Config()]

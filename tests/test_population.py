@@ -15,15 +15,21 @@ from baselines import (
     awr_discrete,
     bc,
     bc_discrete,
+    c4,
+    car,
     cql,
     cql_discrete,
+    dr3,
     edac,
     iql,
+    layer_norm,
     rebrac,
+    reds,
+    reds_discrete,
+    spar,
     spot,
     td3_bc,
 )
-from baselines import reds_discrete as reds
 from baselines.engine import Method
 from baselines.engine.checkpoint import flatten, restore
 from baselines.engine.members import Member
@@ -61,12 +67,26 @@ DISCRETE = {
     ),
     **{
         f"reds-discrete-{term}": Form(
-            reds.METHOD, reds.Config(rho_term=term), {"alpha": 0.05, "tau": 0.5}
+            reds_discrete.METHOD,
+            reds_discrete.Config(rho_term=term),
+            {"alpha": 0.05, "tau": 0.5},
         )
         for term in ("mean", "lse", "data")
     },
 }
 SMALL = {"hidden_sizes": (12, 12), "batch_size": 16}
+SMALL_SPAR = {
+    "generator_sizes": (12, 12),
+    "latent_size": 2,
+    "critics": 4,
+    "subset": 2,
+    "stage1_steps": 2,
+    "generator_steps": 6,
+    "guide_period": 3,
+    "guide_samples": 3,
+    "candidates": 3,
+    **SMALL,
+}
 SMALL_CQL = {"critic_sizes": (12, 12), "policy_sizes": (12,), "batch_size": 16, "samples": 3}
 CONTINUOUS = {
     "bc": Form(bc.METHOD, bc.Config(**SMALL), {"best_fraction": 0.5}),
@@ -97,6 +117,16 @@ CONTINUOUS = {
         spot.Config(density_sizes=(12,), density_steps=4, **SMALL),
         {"density_weight": 1.0, "reward_shift": -1.0, "normalise_observations": False},
     ),
+    **{
+        f"car-{density}": Form(
+            car.METHOD,
+            car.Config(
+                density=density, density_sizes=(12,), warmup_steps=4, ring_factor=0.1, **SMALL
+            ),
+            {"density_weight": 1.0, "threshold": 0.1, "reward_shift": -1.0, "discount": 0.9},
+        )
+        for density in ("vae", "gaussian")
+    },
     "edac": Form(
         edac.METHOD,
         edac.Config(ensemble=3, diversity=0.1, **SMALL),
@@ -108,6 +138,59 @@ CONTINUOUS = {
         cql.Config(gap=1.0, max_backup=True, diff_min=-5.0, orthogonal=False, **SMALL_CQL),
         {"gap": 0.1, "diff_min": 0.0, "reward_scale": 3.0},
     ),
+    **{
+        f"reds-{term}": Form(
+            reds.METHOD,
+            reds.Config(rho_term=term, gap=1.0, **SMALL_CQL),
+            {"tau": 0.3, "gap": 0.1, "penalty": 2.0, "reward_scale": 3.0},
+        )
+        for term in ("lse", "mean", "data")
+    },
+}
+SPAR_SPECIAL = {"uncertainty_weight": 1.0, "filtering": "soft", "kl_weight": 0.1}
+CONTINUOUS |= {
+    "spar-base": Form(
+        spar.METHOD,
+        spar.Config(variant="base", backup="base", base_policy="gaussian", **SMALL_SPAR),
+        {"expectile": 0.9, "discount": 0.9},
+    ),
+    **{
+        f"spar-{variant}": Form(
+            spar.METHOD, spar.Config(variant=variant, **SMALL_SPAR), SPAR_SPECIAL
+        )
+        for variant in ("mlp", "cvae", "plas", "proj")
+    },
+    **{
+        f"spar-proj-{guidance}": Form(
+            spar.METHOD, spar.Config(guidance=guidance, **SMALL_SPAR), SPAR_SPECIAL
+        )
+        for guidance in ("cross", "elbo")
+    },
+}
+SMALL_C4 = {
+    "clusters": 3,
+    "refresh_interval": 7,
+    "pool": 500,
+    "fit_size": 200,
+    "projection": 4,
+    "cold_iterations": 5,
+    "warm_iterations": 2,
+}
+C4, C4_TD3_BC, C4_IQL = c4.METHODS
+DR3_CQL, DR3_TD3_BC = dr3.METHODS
+LN_CQL, LN_TD3_BC = layer_norm.METHODS
+CONTINUOUS |= {
+    "c4": Form(C4, c4.Config(**SMALL_C4, **SMALL_CQL), {"penalty_weight": 1.0, "ridge": 0.1}),
+    "c4-td3-bc": Form(
+        C4_TD3_BC,
+        c4.TD3BCConfig(gradient="exact", next_network="online", **SMALL_C4, **SMALL),
+        {"trace_weight": 1.0, "normalise_observations": False},
+    ),
+    "c4-iql": Form(C4_IQL, c4.IQLConfig(**SMALL_C4, **SMALL), {"expectile": 0.9, "discount": 0.9}),
+    "dr3-cql": Form(DR3_CQL, dr3.Config(**SMALL_CQL), {"feature_weight": 0.1}),
+    "dr3-td3-bc": Form(DR3_TD3_BC, dr3.TD3BCConfig(**SMALL), {"feature_weight": 0.1}),
+    "ln-cql": Form(LN_CQL, layer_norm.Config(**SMALL_CQL), {"penalty": 2.0}),
+    "ln-td3-bc": Form(LN_TD3_BC, layer_norm.TD3BCConfig(**SMALL), {"alpha": 1.0}),
 }
 FORMS = {**DISCRETE, **CONTINUOUS}
 METHODS = pytest.mark.parametrize("form", FORMS)
@@ -133,13 +216,16 @@ def trained(form, group, steps=STEPS, **options):
 def member_tensors(trainer, number):
     """The tensors of one member, by name, without those that all members share.
 
-    The member axis is the first one, or the second of an ensemble's (E, P, n).
+    The member axis is the first one, or the second of an ensemble's (E, P, n). Where equal members
+    share networks, it has a row per group of them.
     """
-    return {
-        name: tensor.select(0 if tensor.dim() < 3 else 1, number).clone()
-        for name, tensor in flatten(trainer.state_dict())
-        if tensor.dim() > 0
-    }
+    found, groups = {}, getattr(trainer.agent, "groups", None)
+    for name, tensor in flatten(trainer.state_dict()):
+        if tensor.dim() > 0:
+            axis = 0 if tensor.dim() < 3 else 1
+            shared = tensor.shape[axis] < trainer.data.num_members
+            found[name] = tensor.select(axis, int(groups[number]) if shared else number).clone()
+    return found
 
 
 def network_tensors(trainer, number):
@@ -171,7 +257,13 @@ def test_a_member_is_the_same_in_populations_of_any_size(form):
     together, alone = trained(form, group), trained(form, group[2:3])
     ours, theirs = member_tensors(together, 2), member_tensors(alone, 0)
     for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5, msg=name)
+        one, other = (as_shares(name, each[name]) for each in (ours, theirs))
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5, msg=name)
+
+
+def as_shares(name, tensor):
+    """Tables of weights for sampling are in units of 2**-32."""
+    return tensor / 2**32 if name.endswith(("sampler.clusters", "sampler.entries")) else tensor
 
 
 @METHODS
@@ -309,6 +401,8 @@ def test_members_have_to_agree_in_what_shapes_the_computation():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @METHODS
 def test_a_gpu_trains_the_same_members(form):
+    if form.startswith("c4"):
+        pytest.skip("which transitions it draws depends on values, and so on their rounding")
     group = members(form, [0, 1])
     on_cpu, on_gpu = trained(form, group), Trainer(FORMS[form].method, group, "cuda", steps=100)
     on_gpu.advance(STEPS)

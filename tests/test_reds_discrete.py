@@ -7,9 +7,9 @@ import torch
 
 from baselines import cql_discrete as cql
 from baselines.parts.discrete import boltzmann, soft_maximum, taken, weighted_likelihood_loss
+from baselines.parts.reweighting import bad_action_weights
 from baselines.parts.soft_q import td_loss
 from baselines.reds_discrete import (
-    bad_action_weights,
     policy_advantages,
     rho_log_sum_exp,
     rho_mean,

@@ -1,4 +1,4 @@
-"""What an update of CQL (ReDS) does to its networks; the equations are in test_reds.py."""
+"""What an update of CQL (ReDS) does to its networks; the equations are in test_reds_discrete.py."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from baselines import cql_discrete as cql
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.random import MemberRandom
 from baselines.parts.discrete import taken, weighted_likelihood_loss
+from baselines.parts.reweighting import bad_action_weights
 from baselines.parts.soft_q import td_loss
 from baselines.reds_discrete import (
     METHOD,
     Agent,
     Config,
-    bad_action_weights,
     policy_advantages,
     rho_log_sum_exp,
     rho_mean,

@@ -13,6 +13,7 @@ from baselines import reproduce
 from baselines.cli import main
 from baselines.engine import Job, execute, make_plan
 from baselines.gridworld import Maze
+from baselines.named import find_named
 from baselines.reproduce import reds_gridworld
 from baselines.reproduce.reds_gridworld import claims, exact, series, sweep
 from baselines.reproduce.reds_gridworld.findings import Findings
@@ -305,7 +306,9 @@ def test_unknown_reproductions_and_too_few_seeds_are_refused(capsys, tmp_path, m
     assert main(["reproduce"]) == 1
     assert main(["reproduce", "reds-gridworld", "--seeds", "1"]) == 1
     assert "at least 2" in capsys.readouterr().err
-    assert reproduce.get_reproduction("reds-gridworld") is reds_gridworld.Reproduction
+    assert find_named("reproduction", reproduce.REPRODUCTIONS, "reds-gridworld") is (
+        reds_gridworld.Reproduction
+    )
 
 
 # The committed page

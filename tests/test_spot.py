@@ -11,7 +11,7 @@ from baselines.engine.evaluation import evaluate_member
 from baselines.engine.members import Member
 from baselines.engine.random import MemberRandom
 from baselines.engine.trainer import Trainer
-from baselines.spot import METHOD, Agent, Config, policy_loss
+from baselines.spot import METHOD, Agent, Config, improve_policy, policy_loss
 from tests.continuous import (
     as_double,
     assert_gradient,
@@ -31,6 +31,11 @@ SMALL = Config(hidden_sizes=(8, 8), density_sizes=(8, 8), density_steps=3, dropo
 def make(*configs):
     configs = configs or (SMALL,)
     return Agent(configs, data_of(len(configs)), range(len(configs)))
+
+
+def improve(agent, batch):
+    density, latents = agent.density, agent.policy_latents
+    improve_policy(agent.td3, density, batch, latents, agent.density_weight, agent.active)
 
 
 def test_policy_loss_of_two_samples_by_hand():
@@ -82,8 +87,8 @@ def test_updates_move_what_they_should():
         assert moved(agent, before) == expected
         assert metrics["loss"].shape == (1,)
         assert not any(value.requires_grad for value in metrics.values())
-    expected = before["critics.target"].lerp(agent.critics.parameters.detach(), 0.005)
-    torch.testing.assert_close(agent.critics.target, expected)
+    expected = before["critics.target"].lerp(agent.td3.critics.parameters.detach(), 0.005)
+    torch.testing.assert_close(agent.td3.critics.target, expected)
 
 
 def written_out_energies(agent, member, states, actions, noise):
@@ -103,42 +108,44 @@ def test_the_policys_gradient_goes_through_critic_encoder_and_decoder():
     agent = make(*(replace(SMALL, density_weight=weight) for weight in weights))
     batch = random_batch(2)
     noise = MemberRandom([0, 1], "latents of policy").normal(8, 4).double()
-    phi, total = as_double(agent.policy.parameters), 0.0
-    agent._update_policy(batch)
+    phi, total = as_double(agent.td3.policy.parameters), 0.0
+    improve(agent, batch)
     for member, weight in enumerate(weights):
         states = batch.observations[member].double()
-        actions = plain(agent.policy.network, phi[member], states).tanh()
-        critic = agent.critics.parameters[0, member].detach()
-        q = plain(agent.critics.network, critic, torch.cat([states, actions], -1))
+        actions = plain(agent.td3.policy.network, phi[member], states).tanh()
+        critic = agent.td3.critics.parameters[0, member].detach()
+        q = plain(agent.td3.critics.network, critic, torch.cat([states, actions], -1))
         energies = written_out_energies(agent, member, states, actions, noise[member])
         total = total - q.mean() / q.detach().abs().mean() + weight * energies.mean()
-    assert_gradient(agent.policy.optimiser, gradient(total, phi))
+    assert_gradient(agent.td3.policy.optimiser, gradient(total, phi))
 
 
 def test_the_critics_gradient_is_that_of_td3():
     agent = make(SMALL, replace(SMALL, discount=0.5, policy_noise=0.4))
-    agent.policy.target.mul_(1.5)  # a target that differs from the policy
+    agent.td3.policy.target.mul_(1.5)  # a target that differs from the policy
     batch = random_batch(2)
     noise = MemberRandom([0, 1], "target noise").normal(8, 2).double()
-    theta, loss = as_double(agent.critics.parameters), 0.0
-    network = agent.critics.network
+    theta, loss = as_double(agent.td3.critics.parameters), 0.0
+    network = agent.td3.critics.network
     for member, (discount, std) in enumerate(((0.99, 0.2), (0.5, 0.4))):
         s, a, r, s2, ends = (each[member].double() for each in batch[:5])
-        mean = plain(agent.policy.network, agent.policy.target[member], s2).tanh()
+        mean = plain(agent.td3.policy.network, agent.td3.policy.target[member], s2).tanh()
         action = (mean + (std * noise[member]).clamp(-0.5, 0.5)).clamp(-1, 1)
         inputs = torch.cat([s2, action], -1)
-        q2 = torch.cat([plain(network, each[member], inputs) for each in agent.critics.target], -1)
+        q2 = torch.cat(
+            [plain(network, each[member], inputs) for each in agent.td3.critics.target], -1
+        )
         y = (r + discount * (1 - ends) * q2.min(-1).values).detach()
         for each in theta:
             q = plain(network, each[member], torch.cat([s, a], -1)).squeeze(-1)
             loss = loss + ((q - y) ** 2).mean()
     agent.update(batch, "critics")
-    assert_gradient(agent.critics.optimiser, gradient(loss, theta))
+    assert_gradient(agent.td3.critics.optimiser, gradient(loss, theta))
 
 
 def test_units_are_dropped_in_policy_and_target_and_not_in_evaluation():
     agent, batch = make(replace(SMALL, dropout=0.5, policy_noise=0.0)), random_batch()
-    first, second = agent.targets(batch), agent.targets(batch)
+    first, second = (agent.td3.targets(batch, agent.td3.target_actions(batch)) for _ in range(2))
     alive = ~batch.terminations
     assert not torch.equal(first[alive], second[alive])
     assert torch.equal(first[~alive], second[~alive])
@@ -147,14 +154,14 @@ def test_units_are_dropped_in_policy_and_target_and_not_in_evaluation():
         actor(observations, torch.empty(8, 0)), actor(observations, torch.empty(8, 0))
     )
     without = make()
-    assert torch.equal(without.policy.parameters, agent.policy.parameters)
+    assert torch.equal(without.td3.policy.parameters, agent.td3.policy.parameters)
 
 
 def test_small_outputs_start_near_zero():
     agent, batch = make(replace(SMALL, small_outputs=True)), random_batch()
-    assert agent.policy(batch.observations).abs().max() < 0.05
-    assert agent.critics(batch.observations, batch.actions).abs().max() < 0.1
-    assert make().policy(batch.observations).abs().max() > 0.05
+    assert agent.td3.policy(batch.observations).abs().max() < 0.05
+    assert agent.td3.critics(batch.observations, batch.actions).abs().max() < 0.1
+    assert make().td3.policy(batch.observations).abs().max() > 0.05
 
 
 @pytest.mark.parametrize(("weight", "better"), [(0.0, "value"), (1e3, "density")])
@@ -165,9 +172,9 @@ def test_signs(weight, better):
 
     def measure():
         with torch.no_grad():
-            actions = agent.policy(batch.observations).tanh()
+            actions = agent.td3.policy(batch.observations).tanh()
             if better == "value":
-                return agent.critics.of_policy(batch.observations, actions, critics=1).mean()
+                return agent.td3.critics.of_policy(batch.observations, actions, critics=1).mean()
             return -agent.density.of_policy(
                 batch.observations, actions, torch.zeros(1, 32, 4)
             ).mean()
@@ -176,7 +183,7 @@ def test_signs(weight, better):
         agent._update_density(batch)
     before = measure()
     for _ in range(20):
-        agent._update_policy(batch)
+        improve(agent, batch)
     assert measure() > before
 
 

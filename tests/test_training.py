@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from baselines import bc_discrete as bc
 from baselines import cql_discrete as cql
-from baselines import td3_bc
+from baselines import spot, td3_bc
 from baselines.engine import estimate, execute, make_plan, train, trained_actors
 from baselines.engine.checkpoint import read_checkpoint, restore, write_checkpoint
 from baselines.engine.trainer import Trainer
@@ -412,8 +412,33 @@ def test_dry_run_measures_and_writes_nothing(tmp_path, monkeypatch):
     assert tensors <= cost.state_bytes <= tensors + 100
     row = 4 * 7 + 8 + 4 + 4 * 7 + 1  # what every method needs; stored once for both members
     assert row <= cost.data_bytes / len(corridor()) < 2 * row
-    assert cost.training_seconds == pytest.approx(60 / cost.steps_per_second)
+    (phase,) = cost.phases.values()
+    assert phase.steps == 60
+    assert cost.training_seconds == pytest.approx(60 / phase.steps_per_second)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_times_every_phase(monkeypatch):
+    """A first phase of 30 slow steps and 65 others of which every other one is slower still."""
+    from baselines.engine import dry_run
+
+    now = [0.0]
+    seconds = {"density": 8.0, "critics": 1.0, "critics and policy": 3.0}
+
+    def update(self, phase):
+        now[0] += seconds[phase]
+        self._metrics_of[phase] = []
+
+    monkeypatch.setattr(Trainer, "_update", update)
+    monkeypatch.setattr(dry_run.time, "perf_counter", lambda: now[0])
+    config = spot.Config(hidden_sizes=(8,), density_sizes=(8,), density_steps=30)
+    cost = estimate(plan(method="spot", datasets=[point(episodes=3)], configs=config, steps=95))
+    assert {name: each.steps for name, each in cost.phases.items()} == {
+        "density": 30,
+        "critics / critics and policy": 65,
+    }
+    assert cost.phases["density"].steps_per_second == pytest.approx(1 / 8)
+    assert cost.training_seconds == pytest.approx(30 * 8 + 33 * 1 + 32 * 3)
 
 
 CHILD = """

@@ -137,3 +137,17 @@ def test_a_member_that_is_switched_off_keeps_its_parameters():
     vae.fit(batch.observations, batch.actions, random(2, 8, 4), torch.tensor([True, False]))
     changed = (vae.parameters.detach() != before).any(-1)
     assert changed.tolist() == [True, False]
+
+
+def test_its_policy_decodes_clipped_latents():
+    data, vae = make()
+    observations, noise = random(5, 2), 2.0 * random(5, 4, seed=3)
+    frame = data.frame(1)
+    latents = noise.clamp(-0.5, 0.5)
+    assert (latents != noise).any()
+    theta = vae.parameters[1, vae.encoder.num_parameters :]
+    inputs = torch.cat([frame.observe(observations), latents], -1)
+    expected = plain(vae.decoder, theta, inputs).tanh()
+    actor = vae.actor(1)
+    assert actor.noise_size == 4
+    torch.testing.assert_close(actor(observations, noise).double(), expected, rtol=1e-5, atol=1e-6)

@@ -1,6 +1,5 @@
 """The population trainer: members = datasets × hyperparameters × seeds, trained in one process."""
 
-from baselines.engine.actors import trained_actors
 from baselines.engine.dry_run import Estimate, estimate
 from baselines.engine.jobs import Job, run_jobs
 from baselines.engine.method import (
@@ -12,6 +11,7 @@ from baselines.engine.method import (
     list_methods,
     method_forms,
 )
+from baselines.engine.trained import TrainedRun, trained_actors, trained_runs
 from baselines.engine.training import execute, make_plan, train
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Estimate",
     "Job",
     "Method",
+    "TrainedRun",
     "estimate",
     "execute",
     "find_methods",
@@ -30,4 +31,5 @@ __all__ = [
     "run_jobs",
     "train",
     "trained_actors",
+    "trained_runs",
 ]

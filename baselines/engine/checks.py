@@ -91,5 +91,5 @@ def check_preparation(config: Any) -> None:
 
 
 def _refuse(config: Any, name: str, expected: str) -> None:
-    where = type(config).__module__
-    raise ValueError(f"{where}.Config: {name} is {getattr(config, name)!r}; expected {expected}")
+    where = f"{type(config).__module__}.{type(config).__qualname__}"
+    raise ValueError(f"{where}: {name} is {getattr(config, name)!r}; expected {expected}")

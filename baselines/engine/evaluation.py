@@ -45,9 +45,31 @@ def evaluate_member(
         step: Gradient steps taken before.
         episodes: How many episodes; None for the dataset's number.
     """
+    return evaluate_actor(
+        actor, member.dataset.spec, seed=member.seed, step=step, episodes=episodes
+    )
+
+
+def evaluate_actor(
+    actor: Actor,
+    spec: hetero_bench.DatasetSpec,
+    *,
+    seed: int,
+    step: int,
+    episodes: int | None,
+) -> EvaluationRecord:
+    """Evaluates an actor.
+
+    Args:
+        actor: The policy.
+        spec: The dataset's specification, which has the environment.
+        seed: Of the episodes and of the policy's noise.
+        step: Gradient steps taken before.
+        episodes: How many episodes; None for the dataset's number.
+    """
     with one_thread():
-        policy = ActorPolicy(actor, member.dataset)
-        return hetero_bench.evaluate(policy, episodes=episodes, seed=member.seed).record(step)
+        found = hetero_bench.evaluate(ActorPolicy(actor), spec, episodes=episodes, seed=seed)
+    return found.record(step)
 
 
 @contextmanager

@@ -5,17 +5,16 @@ Small networks gain little from a second thread; a second process gives twice th
 
 from __future__ import annotations
 
-import multiprocessing
+import dataclasses
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -28,8 +27,11 @@ from rich.progress import (
 
 import hetero_bench
 from baselines.engine.display import LINE_SECONDS
-from baselines.engine.method import method_forms
+from baselines.engine.method import get_method, method_forms
 from baselines.engine.plan import Plan
+from baselines.engine.precision import Precision
+from baselines.engine.preparation import action_kind
+from baselines.engine.processes import CONTEXT, worker_pool
 from baselines.engine.training import STALE, execute, make_plan
 from hetero_bench.runs import Run
 
@@ -47,6 +49,9 @@ class Job:
         seeds: Member seeds.
         steps: Gradient steps.
         out: Folder for results.
+        changes: Fields of the datasets' default configs that differ, where ``configs`` is None.
+        device: ``cpu`` or a torch device.
+        precision: Of matrix products; None for the device's default.
     """
 
     method: str
@@ -55,6 +60,9 @@ class Job:
     seeds: tuple[int, ...]
     steps: int
     out: Path
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    precision: Precision | None = None
 
     @property
     def members(self) -> int:
@@ -71,7 +79,21 @@ class Job:
     def plan(self) -> Plan:
         """Loads the datasets and makes the plan."""
         loaded = [hetero_bench.load(name, draw=draw) for name, draw in self.datasets]
-        return make_plan(self.method, loaded, self.seeds, self.configs, steps=self.steps)
+        method = get_method(self.method, action_kind(loaded[0]))
+
+        def configs_of(dataset: hetero_bench.Dataset) -> Any:
+            default = method.config_for(dataset.spec)
+            return dataclasses.replace(default, **self.changes)
+
+        return make_plan(
+            method,
+            loaded,
+            self.seeds,
+            configs_of if self.configs is None else self.configs,
+            steps=self.steps,
+            device=self.device,
+            precision=self.precision,
+        )
 
 
 Outcome = tuple[list[Run], str | None]
@@ -104,8 +126,7 @@ def run_jobs(
     """
     if not jobs:
         return []
-    context = multiprocessing.get_context("spawn")
-    counters = [context.Value("q", 0) for _ in jobs]
+    counters = [CONTEXT.Value("q", 0) for _ in jobs]
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     failures: list[Future[Outcome]] = []  # in the order of time
 
@@ -113,24 +134,15 @@ def run_jobs(
         if not future.cancelled() and future.exception() is not None:
             failures.append(future)
 
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin_worker, initargs=(counters,)
-    )
-    try:
+    # Whatever workers do when an error ends them: their files are whole, and their checkpoints let
+    # them resume.
+    with worker_pool(workers, _begin_worker, counters) as pool:
         futures = [pool.submit(_run, number, job, overwrite) for number, job in enumerate(jobs)]
         for future in futures:
             future.add_done_callback(ended)
         _show(jobs, counters, futures, failures, quiet=quiet)
         if failures:
             failures[0].result()
-    except BaseException:
-        # Whatever they are doing, their files are whole and their checkpoints let them resume.
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
     outcomes = [future.result() for future in futures]
     _say_stale([stale for _, stale in outcomes if stale is not None], quiet=quiet)
     return [runs for runs, _ in outcomes]
@@ -152,7 +164,6 @@ _counters: Sequence[Synchronized[int]] = ()
 def _begin_worker(counters: Sequence[Synchronized[int]]) -> None:
     global _counters
     _counters = counters
-    torch.set_num_threads(1)
 
 
 def _run(number: int, job: Job, overwrite: bool = False) -> Outcome:

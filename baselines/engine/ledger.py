@@ -14,6 +14,9 @@ from baselines.engine.plan import Plan, config_values, dataset_record
 from hetero_bench.provenance import package_versions
 from hetero_bench.runs import Budget, EvaluationRecord, ReferenceRecord, Run
 
+FINE_TUNED = "_online"
+"""Follows a method's name in the records of its fine-tuned runs."""
+
 
 class LogEntry(BaseModel):
     """Training metrics at one step.
@@ -34,7 +37,10 @@ class Ledger(BaseModel):
 
     Attributes:
         fingerprint: Of the plan it belongs to.
-        step: Gradient steps taken.
+        plan: The plan's document, from which it can be made again; None in checkpoints of earlier
+            versions.
+        fine_tuning: Settings of the fine-tuning of that plan's population, if this is its ledger.
+        step: Gradient steps taken, those of training not counted in fine-tuning.
         wall_seconds: Time spent, interruptions left out.
         log: Training curves.
         evaluations: (P,) lists of each member's evaluations.
@@ -48,6 +54,8 @@ class Ledger(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     fingerprint: str
+    plan: dict[str, Any] | None = None
+    fine_tuning: dict[str, Any] | None = None
     step: int = 0
     wall_seconds: float = 0.0
     log: list[LogEntry] = []
@@ -63,6 +71,7 @@ class Ledger(BaseModel):
         """Returns the ledger of a population that has not done anything yet."""
         return cls(
             fingerprint=plan.fingerprint,
+            plan=plan.document(),
             evaluations=[[] for _ in plan.members],
             overwrites=overwrites,
             versions=package_versions("torch", "gymnasium", "mujoco"),
@@ -100,26 +109,37 @@ class Ledger(BaseModel):
         ]
         return ", ".join(changes) or None
 
+    @property
+    def method_suffix(self) -> str:
+        """What follows the method's name in records: fine-tuned runs rank by themselves."""
+        return "" if self.fine_tuning is None else FINE_TUNED
+
+    def is_finished(self, plan: Plan) -> bool:
+        """Whether all that was to be done has been done."""
+        return self.step == (plan.steps if self.fine_tuning is None else self.fine_tuning["steps"])
+
     def runs(self, plan: Plan) -> list[Run]:
         """Returns the (P,) run records of the members, in their order."""
-        return [self._run(plan, number) for number in range(len(plan.members))]
+        return [self.run(plan, number) for number in range(len(plan.members))]
 
-    def _run(self, plan: Plan, number: int) -> Run:
+    def run(self, plan: Plan, number: int) -> Run:
+        """Returns one member's run record."""
         member = plan.members[number]
         reference = member.dataset.spec.reference
         assert reference is not None, "the plan has checked it"
         names = dict.fromkeys(name for entry in self.log for name in entry.metrics)
         return Run(
-            method=plan.method.name,
-            config=config_values(member.config),
+            method=plan.method.name + self.method_suffix,
+            config=config_values(member.config)
+            | {f"online_{name}": value for name, value in (self.fine_tuning or {}).items()},
             dataset=dataset_record(member),
             reference=ReferenceRecord(random=reference.random, expert=reference.expert),
             seed=member.seed,
             budget=Budget(
-                steps=plan.steps,
+                steps=plan.steps + (self.fine_tuning or {}).get("steps", 0),
                 wall_seconds=self.wall_seconds,
                 members=len(plan.members),
-                device=device_name(plan.device),
+                device=device_name((self.fine_tuning or {}).get("device", plan.device)),
             ),
             evaluations=self.evaluations[number],
             status="diverged" if number in self.diverged else "finished",
@@ -134,6 +154,12 @@ class Ledger(BaseModel):
             versions=self.versions,
             commit=self.commit,
         )
+
+
+def same_results(run: Run, other: Run) -> bool:
+    """Whether two runs have the same results, on whatever release of the code."""
+    fields = {"method", "config", "seed", "evaluations", "metrics", "status"}
+    return run.model_dump(include=fields) == other.model_dump(include=fields)
 
 
 def device_name(device: str) -> str:

@@ -1,7 +1,8 @@
 """What a method is to the engine, and the search for methods: one file, found by its ``METHOD``.
 
 A method for both kinds of action is two files, ``<name>.py`` for continuous actions and
-``<name>_discrete.py``; both declare the same name, and the dataset decides which one is meant.
+``<name>_discrete.py``; both declare the same name, and the dataset decides which one is meant. A
+plug-in is a method on each of its backbones: its file declares several, in ``METHODS``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pkgutil
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -20,6 +22,7 @@ from torch import Tensor
 import baselines
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.preparation import ActionKind, Preparation
+from baselines.engine.random import MemberRandom
 
 if TYPE_CHECKING:
     from hetero_bench import Dataset, DatasetSpec
@@ -103,6 +106,43 @@ class PhasedAgent(Protocol):
         ...
 
 
+@runtime_checkable
+class SamplingAgent(Protocol):
+    """An agent that chooses the transitions of its batches; others get uniform ones."""
+
+    def sample(self, random: MemberRandom, batch_size: int) -> Batch:
+        """Returns the batch of the next update, without host synchronisation.
+
+        Args:
+            random: The members' stream of batches.
+            batch_size: ``B``, transitions per member.
+        """
+        ...
+
+
+@runtime_checkable
+class RefreshedAgent(Protocol):
+    """An agent with a part that is computed anew every few updates, such as a clustering.
+
+    The engine calls ``refresh`` before update number 0 and then every ``refresh_interval`` updates,
+    never within a captured sequence of them. It may wait for the device, and writes what the
+    updates read into tensors that stay.
+
+    Attributes:
+        refresh_interval: Updates between two calls.
+    """
+
+    refresh_interval: int
+
+    def refresh(self, step: int) -> dict[str, Tensor]:
+        """Computes the part anew before update number ``step``.
+
+        Returns:
+            Metrics by name, (P,) each, on the device.
+        """
+        ...
+
+
 def unprepared(config: Any, dataset: Dataset) -> Preparation:
     """Returns that a method takes observations and rewards as they are."""
     return Preparation()
@@ -110,7 +150,7 @@ def unprepared(config: Any, dataset: Dataset) -> Preparation:
 
 @dataclass(frozen=True)
 class Method:
-    """A reference method, as its file declares it in ``METHOD``.
+    """A reference method, as its file declares it in ``METHOD`` or among ``METHODS``.
 
     Attributes:
         name: What the command line and run records call it, for either kind of action.
@@ -160,7 +200,7 @@ def find_methods() -> tuple[list[Method], dict[str, Exception]]:
         except Exception as error:  # one method's mistake is not to take the others away
             broken[name] = error
         else:
-            methods += [module.METHOD] if hasattr(module, "METHOD") else []
+            methods += _declared(module)
     return sorted(methods, key=lambda method: (method.name, method.actions)), broken
 
 
@@ -203,10 +243,8 @@ def method_forms(name: str) -> dict[ActionKind, Method]:
         ImportError: If a module that is called like it cannot be imported.
     """
     modules = [each for each in (name, f"{name}_discrete") if each in _module_names()]
-    likely = [
-        getattr(importlib.import_module(f"baselines.{each}"), "METHOD", None) for each in modules
-    ]
-    named = [method for method in likely if method is not None and method.name == name]
+    likely = [_declared(importlib.import_module(f"baselines.{each}")) for each in modules]
+    named = [method for methods in likely for method in methods if method.name == name]
     if named:
         return {method.actions: method for method in named}
     found, broken = find_methods()
@@ -218,6 +256,12 @@ def method_forms(name: str) -> dict[ActionKind, Method]:
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names)}"
     unread = f" Not importable: {', '.join(broken)}." if broken else ""
     raise ValueError(f"no method {name!r}; {hint}{unread}")
+
+
+def _declared(module: ModuleType) -> list[Method]:
+    """Returns the methods that a module declares."""
+    one = [module.METHOD] if hasattr(module, "METHOD") else []
+    return [*one, *getattr(module, "METHODS", ())]
 
 
 def _module_names() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 
 import torch
 
-from baselines.engine.members import Member
-from baselines.engine.method import Method
+import hetero_bench
+from baselines.engine.members import Member, make_members
+from baselines.engine.method import Method, get_method
 from baselines.engine.precision import PRECISIONS, Precision
+from baselines.engine.preparation import action_kind
 from hetero_bench.runs import DatasetRecord
 
 
@@ -61,8 +64,6 @@ class Plan:
             raise ValueError(
                 f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
             )
-        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device {self.device!r} is not available; expected cpu here")
 
     @property
     def title(self) -> str:
@@ -100,6 +101,36 @@ class Plan:
                 for member in self.members
             ],
         }
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> Plan:
+        """Returns the plan of a :meth:`document`; loads the datasets that it names.
+
+        Raises:
+            UnknownDatasetError: If a dataset is not registered.
+            ValueError: If the datasets, or the method's hyperparameters, are others today.
+        """
+        rest = dict(document)
+        entries = rest.pop("members")
+        keys = [tuple(each["dataset"][name] for name in ("id", "size", "draw")) for each in entries]
+        loaded = {
+            key: hetero_bench.load(key[0], size=key[1], draw=key[2]) for key in dict.fromkeys(keys)
+        }
+        method = get_method(rest.pop("method"), action_kind(loaded[keys[0]]))
+        configs: dict[hetero_bench.Dataset, list[Any]] = {each: [] for each in loaded.values()}
+        for key, entry in zip(keys, entries, strict=True):
+            config = _config(method, entry["config"])
+            if config not in configs[loaded[key]]:
+                configs[loaded[key]].append(config)
+        seeds = list(dict.fromkeys(entry["seed"] for entry in entries))
+        members = make_members(list(configs), configs.__getitem__, seeds)
+        plan = cls(method=method, members=tuple(members), **rest)
+        if plan.document() != document:
+            raise ValueError(
+                f"the datasets or the hyperparameters of {plan.title} are others today than when "
+                "it was trained"
+            )
+        return plan
 
     @cached_property
     def fingerprint(self) -> str:
@@ -144,3 +175,17 @@ def dataset_record(member: Member) -> DatasetRecord:
 def config_values(config: Any) -> dict[str, Any]:
     """Returns a config's fields as JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config), allow_nan=False))
+
+
+def _config(method: Method, values: Mapping[str, Any]) -> Any:
+    """Returns a method's config of :func:`config_values`."""
+
+    def as_tuple(value: Any) -> Any:
+        return tuple(map(as_tuple, value)) if isinstance(value, list) else value
+
+    try:
+        return method.config(**{name: as_tuple(value) for name, value in values.items()})
+    except TypeError as error:
+        raise ValueError(
+            f"the hyperparameters of {method.name} are others today: {error}"
+        ) from error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor
 
 from baselines.engine.capture import CapturedUpdates
-from baselines.engine.data import MemberData
+from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import Member, shared
-from baselines.engine.method import Agent, Method, PhasedAgent
+from baselines.engine.method import Agent, Method, PhasedAgent, RefreshedAgent, SamplingAgent
 from baselines.engine.plan import Plan
 from baselines.engine.precision import MatmulPrecision, Precision
 from baselines.engine.random import MemberRandom
@@ -33,6 +34,13 @@ class Trainer:
         steps: Updates that are going to be taken in all, for schedules.
         precision: Of the networks' matrix products.
         capture: On a GPU, replay updates as CUDA graphs.
+
+    Attributes:
+        data: The members' transitions.
+        agent: The members' learners.
+        batches: The members' stream of batches.
+        seconds: Time spent so far in :meth:`advance`.
+        refresh_seconds: The part of it spent in what the agent computes anew every few updates.
 
     Raises:
         ValueError: If the method is not made for the datasets' actions, or members differ in
@@ -71,6 +79,7 @@ class Trainer:
         self._totals: dict[str, Tensor] = {}
         self._metrics_of: dict[Hashable, list[str]] = {}
         self._counts: Counter[str] = Counter()
+        self.seconds = self.refresh_seconds = 0.0
         self._captured = None
         if capture and self.data.device.type == "cuda":
             self._captured = CapturedUpdates(self._update, self.data.device)
@@ -93,10 +102,12 @@ class Trainer:
 
     def advance(self, updates: int) -> None:
         """Takes gradient steps without host synchronisation."""
+        begun = time.perf_counter()
         with self.precision:
             while updates > 0:
-                together = CAPTURED_UPDATES if updates >= CAPTURED_UPDATES else 1
                 step = int(self._step)
+                alike = min(updates, self._refresh_if_due(step))
+                together = CAPTURED_UPDATES if alike >= CAPTURED_UPDATES else 1
                 phases = tuple(self._phase(step + each) for each in range(together))
                 if self._captured is not None:
                     self._captured.run(phases)
@@ -107,17 +118,50 @@ class Trainer:
                     self._counts.update(self._metrics_of[phase])
                 self._step += together
                 updates -= together
+        self.seconds += time.perf_counter() - begun
 
     def _phase(self, step: int) -> Hashable:
         return self.agent.phase(step) if isinstance(self.agent, PhasedAgent) else None
 
+    def _refresh_if_due(self, step: int) -> float:
+        """Returns the number of updates until the next refresh, after one if it is due."""
+        if not isinstance(self.agent, RefreshedAgent):
+            return math.inf
+        done = step % self.agent.refresh_interval
+        if done == 0:
+            self._wait()
+            begun = time.perf_counter()
+            metrics = self.agent.refresh(step)
+            self._wait()
+            self.refresh_seconds += time.perf_counter() - begun
+            self.note(metrics)
+        return self.agent.refresh_interval - done
+
+    def _wait(self) -> None:
+        if self.data.device.type == "cuda":
+            torch.cuda.synchronize(self.data.device)
+
+    def _sample(self) -> Batch:
+        if isinstance(self.agent, SamplingAgent):
+            return self.agent.sample(self.batches, self.batch_size)
+        return self.data.sample(self.batches, self.batch_size)
+
     def _update(self, phase: Hashable) -> None:
-        batch = self.data.sample(self.batches, self.batch_size)
+        batch = self._sample()
         if isinstance(self.agent, PhasedAgent):
             metrics = self.agent.update(batch, phase)
         else:
             metrics = cast(Agent, self.agent).update(batch)
         self._metrics_of[phase] = list(metrics)
+        self._add(metrics)
+
+    def note(self, metrics: Mapping[str, Tensor]) -> None:
+        """Counts (P,) metrics of something that is no update of :meth:`advance` among the means."""
+        self._add(metrics)
+        self._counts.update(list(metrics))
+
+    def _add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Adds to the sums that :meth:`take_metrics` divides."""
         for name, value in metrics.items():
             if name not in self._totals:
                 self._totals[name] = torch.zeros_like(value)

@@ -20,8 +20,8 @@ from baselines.engine.checkpoint import (
     write_checkpoint,
 )
 from baselines.engine.display import Display
-from baselines.engine.evaluation import evaluate_member
-from baselines.engine.ledger import Ledger, LogEntry
+from baselines.engine.evaluators import Evaluators
+from baselines.engine.ledger import Ledger, LogEntry, same_results
 from baselines.engine.members import make_members
 from baselines.engine.method import Method, get_method, method_forms
 from baselines.engine.plan import Plan
@@ -85,10 +85,12 @@ def make_plan(
         several = list(given) if isinstance(given, Sequence) else [given]
         for config in several:
             if not isinstance(config, method.config):
-                expected = f"{method.config.__module__}.Config"
+                expected = f"{method.config.__module__}.{method.config.__qualname__}"
                 raise TypeError(f"{method.name} is configured by {expected}; got {config!r}")
         return several
 
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} is not available; expected cpu here")
     if precision is None:
         precision = "tf32" if torch.device(device).type == "cuda" else "fp32"
     return Plan(
@@ -151,6 +153,7 @@ def execute(
     on_step: Callable[[int], None] | None = None,
     on_stale: Callable[[str], None] | None = None,
     tensorboard: bool = False,
+    evaluation_workers: int = 0,
     checkpoint_seconds: float = 30.0,
 ) -> list[Run]:
     """Carries a plan out; see :func:`train`.
@@ -164,10 +167,14 @@ def execute(
         on_stale: Called with the differences, such as ``commit abc, now def``, if what is continued
             or returned was trained by other code. They are shown, too, unless ``quiet``.
         tensorboard: Write training curves for TensorBoard beside the run records, too.
-        checkpoint_seconds: Time between two checkpoints; they are taken where metrics are logged.
+        evaluation_workers: Processes that evaluate while training goes on, with equal results; 0
+            trains and evaluates in turn. An environment of one's own they find if its entry point
+            was registered as text, ``module:Class``.
+        checkpoint_seconds: Time between two checkpoints; they are taken where metrics are logged
+            and no evaluation of an earlier step is still going on.
     """
     out = Path(out)
-    with _claim(plan.checkpoint_path(out).parent):
+    with claim(plan.checkpoint_path(out).parent):
         remove_partial_writes(plan.checkpoint_path(out))
         display = Display(plan.title, plan.steps, quiet=quiet, on_step=on_step)
         session = Session(plan, out, display, overwrite=overwrite)
@@ -175,14 +182,14 @@ def execute(
             display.say(f"{plan.title}: {STALE.format(session.stale)}")
             if on_stale is not None:
                 on_stale(session.stale)
-        if session.ledger.step < plan.steps:
+        if not session.complete:
             curves = Curves(plan, out, session.ledger.step) if tensorboard else None
-            session.train(checkpoint_seconds, curves)
+            session.train(checkpoint_seconds, curves, evaluation_workers)
         return session.record()
 
 
 @contextmanager
-def _claim(folder: Path) -> Iterator[None]:
+def claim(folder: Path) -> Iterator[None]:
     """Keeps other processes from training the same population during the block."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock")
@@ -222,15 +229,29 @@ class Session:
                 self.stale = ledger.made_elsewhere(self.ledger)
                 self.saved, self.ledger = tensors, ledger
                 self.ledger.overwrites |= overwrite
-        if self.ledger.step < plan.steps and not self.ledger.overwrites:
+        if not self.complete and not self.ledger.overwrites:
             self._refuse_overwriting()
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is done but for the records."""
+        return self.ledger.step == self.plan.steps and not self._unevaluated()
+
+    def _unevaluated(self) -> list[int]:
+        """Returns the numbers of the members whose evaluation at the present step is missing."""
+        if self.ledger.step == 0 or not self.plan.evaluates_at(self.ledger.step):
+            return []
+        evaluations = enumerate(self.ledger.evaluations)
+        return [each for each, own in evaluations if not own or own[-1].step < self.ledger.step]
 
     def _refuse_overwriting(self, own: Sequence[Run] | None = None) -> None:
         """Raises an error if a member's place is taken by a run other than its own."""
         taken = []
         for number, member in enumerate(self.plan.members):
             path = self.plan.run_path(self.out, member)
-            if path.exists() and (own is None or not _same_results(path, own[number])):
+            if path.exists() and (
+                own is None or not same_results(read_run_file(path)[0], own[number])
+            ):
                 taken.append(str(path))
         if taken:
             more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
@@ -239,35 +260,68 @@ class Session:
                 "another output folder, or overwrite them (--overwrite)."
             )
 
-    def train(self, checkpoint_seconds: float, curves: Curves | None) -> None:
-        """Trains to the end, with logs, evaluations and checkpoints on the way."""
+    def train(
+        self, checkpoint_seconds: float, curves: Curves | None, evaluation_workers: int
+    ) -> None:
+        """Trains to the end, with logs, evaluations and checkpoints on the way.
+
+        Evaluations may take place while training goes on. A checkpoint is only taken where all
+        those of earlier steps are in the ledger: those of its own step can be begun again from it,
+        so that a run that is killed loses none.
+        """
         plan, ledger, display = self.plan, self.ledger, self.display
         trainer = Trainer.of(plan)
         if self.saved is not None:
             restore(trainer.state_dict(), self.saved)
             display.say(f"{display.title}: resuming at step {ledger.step:,} from {self.path}")
         clock = saved_at = time.perf_counter()
-        with display.running(ledger.step):
+        evaluators = Evaluators(plan, evaluation_workers, display.paused)
+        with display.running(ledger.step), evaluators:
+            self._begin_evaluations(evaluators, trainer)
             while ledger.step < plan.steps:
                 stop = plan.next_stop(ledger.step)
                 for step in range(ledger.step, stop, CHUNK):
                     trainer.advance(min(CHUNK, stop - step))
                     display.update(min(step + CHUNK, stop))
+                if plan.evaluates_at(stop):
+                    self._take_evaluations(evaluators, curves, wait=True)
                 ledger.step = stop
                 ledger.log.append(LogEntry(step=stop, metrics=trainer.take_metrics()))
                 if curves is not None:
                     curves.log(ledger.log[-1])
                 self._report_frozen(trainer)
-                if plan.evaluates_at(stop):
-                    self._evaluate(trainer, curves)
+                self._begin_evaluations(evaluators, trainer)
+                self._take_evaluations(evaluators, curves)
                 now = time.perf_counter()
                 ledger.wall_seconds += now - clock
                 clock = now
-                if stop == plan.steps or now - saved_at >= checkpoint_seconds:
+                due = stop == plan.steps or now - saved_at >= checkpoint_seconds
+                if due and evaluators.step in (None, stop):
                     self._save(trainer.state_dict())
                     saved_at = now
+            if not self.complete:
+                self._take_evaluations(evaluators, curves, wait=True)
+                ledger.wall_seconds += time.perf_counter() - clock
+                self._save(trainer.state_dict())
         if curves is not None:
             curves.close()
+        if trainer.refresh_seconds > 0.0:
+            share = trainer.refresh_seconds / trainer.seconds
+            display.say(f"{display.title}: {share:.1%} of training time went into refreshing")
+
+    def _begin_evaluations(self, evaluators: Evaluators, trainer: Trainer) -> None:
+        numbers = self._unevaluated()
+        if numbers:
+            actors = {number: trainer.agent.actor(number) for number in numbers}
+            evaluators.begin(self.ledger.step, actors)
+
+    def _take_evaluations(
+        self, evaluators: Evaluators, curves: Curves | None, *, wait: bool = False
+    ) -> None:
+        for number, record in evaluators.take(wait=wait):
+            self.ledger.evaluations[number].append(record)
+            if curves is not None:
+                curves.evaluated(number, record)
 
     def _report_frozen(self, trainer: Trainer) -> None:
         for number in trainer.frozen():
@@ -277,16 +331,6 @@ class Session:
                     f"{self.plan.method.title} on {self.plan.members[number]} became non-finite "
                     f"before step {self.ledger.step:,}; it is frozen at its last finite parameters"
                 )
-
-    def _evaluate(self, trainer: Trainer, curves: Curves | None) -> None:
-        step, episodes = self.ledger.step, self.plan.evaluation_episodes
-        with self.display.paused():
-            for number, member in enumerate(self.plan.members):
-                actor = trainer.agent.actor(number)
-                record = evaluate_member(member, actor, step, episodes)
-                self.ledger.evaluations[number].append(record)
-                if curves is not None:
-                    curves.evaluated(number, record)
 
     def _save(self, state: dict[str, Any]) -> None:
         write_checkpoint(self.path, state, self.ledger.model_dump(mode="json"))
@@ -307,10 +351,3 @@ class Session:
             tensors, _ = read_checkpoint(self.path)
             self._save(tensors)
         return runs
-
-
-def _same_results(path: Path, run: Run) -> bool:
-    """Whether a run file holds these results, on whatever release of the code."""
-    fields = {"method", "config", "seed", "evaluations", "metrics", "status"}
-    (other,) = read_run_file(path)
-    return other.model_dump(include=fields) == run.model_dump(include=fields)

@@ -21,6 +21,7 @@ from baselines.parts.initialisation import Initialiser, uniform_fan_in
 
 NormPlace = Literal["none", "before", "after"]
 """Layer normalisation of hidden layers: none, before the ReLU, or after it."""
+NORM_PLACES: tuple[NormPlace, ...] = ("none", "before", "after")
 
 
 class Layer(NamedTuple):

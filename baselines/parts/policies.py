@@ -68,11 +68,15 @@ class GaussianActor:
         """One number per dimension of the action."""
         return self.network.sizes[-1] // 2
 
-    def __call__(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """Maps (n, obs) observations and (n, act) normal noise to (n, act) actions."""
+    def heads(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (n, act) mean and log standard deviation before squashing, in (n, obs) states."""
         inputs = self.frame.observe(observations).unsqueeze(0)
         outputs = self.network(self.parameters, inputs).squeeze(0)
-        mean, log_std = gaussian.split_heads(outputs, *self.log_std_range)
+        return gaussian.split_heads(outputs, *self.log_std_range)
+
+    def __call__(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Maps (n, obs) observations and (n, act) normal noise to (n, act) actions."""
+        mean, log_std = self.heads(observations)
         return self.frame.act((mean + log_std.exp() * noise).tanh())
 
 

@@ -14,20 +14,23 @@ energy is a high density. Randomness is injected.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from baselines.engine.data import MemberData
-from baselines.engine.optimiser import MemberAdam
+from baselines.engine.preparation import Frame
 from baselines.engine.random import MemberRandom
+from baselines.parts.density import Density
 from baselines.parts.networks import MLP
 
 LOG_STD_RANGE = (-4.0, 15.0)
 """Bounds of the encoder's log standard deviation."""
 KL_WEIGHT = 0.5
 """Weight of the divergence in the energy; the decoder's variance is a quarter of it."""
+LATENT_CLIP = 0.5
+"""Latent variables that are decoded into a policy's actions are clipped to this (BCQ's code)."""
 
 
 def divergence(mean: Tensor, log_std: Tensor) -> Tensor:
@@ -48,22 +51,44 @@ def energy(reconstructions: Tensor, actions: Tensor, mean: Tensor, log_std: Tens
     return distance + KL_WEIGHT * divergence(mean, log_std).mean(-1)
 
 
-class VAE:
+@dataclass(frozen=True)
+class VAEActor:
+    """A policy that decodes latent variables near their prior's mean.
+
+    Attributes:
+        decoder: Maps an observation and a latent variable to an action before squashing.
+        parameters: (1, n) the decoder's parameters, on the CPU.
+        frame: From the environment to the network and back.
+        noise_size: Dimensions of the latent variable.
+    """
+
+    decoder: MLP
+    parameters: Tensor
+    frame: Frame
+    noise_size: int
+
+    def __call__(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Maps (n, obs) observations and (n, latent) normal noise to (n, act) actions."""
+        latents = noise.clamp(-LATENT_CLIP, LATENT_CLIP)
+        inputs = torch.cat([self.frame.observe(observations), latents], dim=-1).unsqueeze(0)
+        return self.frame.act(self.decoder(self.parameters, inputs).squeeze(0).tanh())
+
+
+class VAE(Density):
     """A population of autoencoders of actions, conditioned on observations.
 
     Args:
-        data: Gives sizes and device.
+        data: Gives sizes, frames and device.
         seeds: (P,) member seeds.
         hidden_sizes: Width of each hidden layer of encoder and decoder.
         learning_rate: (P,) Adam's step sizes.
         stream: Name of the random stream that the initial weights come from.
 
     Attributes:
-        noise_size: Standard normal numbers per energy: dimensions of the latent variable.
         encoder: Shape of the encoder; its outputs are μ and log σ.
         decoder: Shape of the decoder; the tanh of its outputs is an action.
         parameters: (P, n), the encoder's and then the decoder's.
-        optimiser: Of the parameters.
+        noise_size: Dimensions of the latent variable.
     """
 
     def __init__(
@@ -76,13 +101,13 @@ class VAE:
         stream: str = "vae",
     ):
         observation, action = data.observation_size, data.action_size
-        self.noise_size = 2 * action
-        self.encoder = MLP((observation + action, *hidden_sizes, 2 * self.noise_size))
-        self.decoder = MLP((observation + self.noise_size, *hidden_sizes, action))
+        latent = 2 * action
+        self.encoder = MLP((observation + action, *hidden_sizes, 2 * latent))
+        self.decoder = MLP((observation + latent, *hidden_sizes, action))
         random = MemberRandom(seeds, stream, data.device)
         parts = [network.init(random).detach() for network in (self.encoder, self.decoder)]
-        self.parameters = torch.cat(parts, dim=-1).requires_grad_()
-        self.optimiser = MemberAdam(self.parameters, learning_rate)
+        super().__init__(torch.cat(parts, dim=-1).requires_grad_(), learning_rate, latent)
+        self._data = data
 
     def encode(
         self, parameters: Tensor, observations: Tensor, actions: Tensor
@@ -101,41 +126,17 @@ class VAE:
     def energies(
         self, parameters: Tensor, observations: Tensor, actions: Tensor, noise: Tensor
     ) -> Tensor:
-        """Returns the (P, B) energies E(s, a) under given parameters.
+        """Returns the (P, B) energies E(s, a) under given parameters; see :class:`Density`.
 
-        Args:
-            parameters: (P, n). Detached ones let a gradient through to the actions alone.
-            observations: (P, B, obs).
-            actions: (P, B, act).
-            noise: (P, B, noise_size) standard normal numbers.
+        A gradient goes to the actions through encoder and decoder.
         """
         mean, log_std = self.encode(parameters, observations, actions)
         reconstructions = self.decode(parameters, observations, mean + log_std.exp() * noise)
         return energy(reconstructions, actions, mean, log_std)
 
-    def of_policy(self, observations: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
-        """Returns the (P, B) energies of a policy's actions.
-
-        A gradient goes to the actions alone, through encoder and decoder; see :meth:`energies`.
-        """
-        return self.energies(self.parameters.detach(), observations, actions, noise)
-
-    def fit(self, observations: Tensor, actions: Tensor, noise: Tensor, active: Tensor) -> Tensor:
-        """Takes one gradient step down the mean energy of the given actions.
-
-        Args:
-            observations: (P, B, obs).
-            actions: (P, B, act).
-            noise: (P, B, noise_size) standard normal numbers.
-            active: (P,) bool, changed in place: a member that is no longer finite is switched off.
-
-        Returns:
-            (P,) mean energies before the step.
-        """
-        loss = self.energies(self.parameters, observations, actions, noise).mean(-1)
-        self.optimiser.minimise(loss, active)
-        return loss.detach()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the live tensors that determine all further updates."""
-        return {"parameters": self.parameters, "optimiser": self.optimiser.state_dict()}
+    def actor(self, member: int) -> VAEActor:
+        """Returns a copy of one member's decoder on the CPU, as a policy."""
+        theta = self.parameters.detach()[member : member + 1, self.encoder.num_parameters :]
+        return VAEActor(
+            self.decoder, theta.cpu().clone(), self._data.frame(member), self.noise_size
+        )

@@ -1,0 +1,218 @@
+"""The geometry of residuals around a cloned policy: which of SPAR's models suits a dataset.
+
+Zhao, Pan, Liang and Lin, "SPAR: Support-Preserving Action Rectification", arXiv 2605.27877, 2026,
+Eq. 3, section 4.2, appendix C.2.6, Figures 2, 4 and 5. Of Δa = a - π_base(s), networks' units:
+
+- δ_ρ, the 1 - ρ quantile of ‖Δa‖, against the diameter of the dataset's actions (Figure 4);
+- the share of the largest eigenvalue in the trace of their covariance;
+- the tail of distances to k nearest neighbours, the 95% quantile over the median;
+- dense clusters and the share of residuals in none of them, by HDBSCAN (Campello, Moulavi and
+  Sander, "Density-Based Clustering Based on Hierarchical Density Estimates", PAKDD 2013).
+
+"A concentrated spectrum with one dense cluster" says MLP, anything else PROJ. The paper gives no
+numbers for these words; those here are ours and are printed with the result.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import hetero_bench
+from baselines import spar
+from baselines.diagnostics.support_ratio import NEIGHBOURS, neighbour_distances
+from baselines.engine.members import Member
+from baselines.engine.trainer import Trainer
+from baselines.parts.residual_losses import robust_values
+from hetero_bench.atomic import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CONCENTRATED = 0.25
+"""Least share of the largest eigenvalue in a concentrated spectrum."""
+LONGEST_TAIL = 4.0
+"""Largest tail of neighbour distances without far-off residuals; of a normal distribution it is 3.3
+in two dimensions and 1.6 in six."""
+SMALLEST_CLUSTER = 0.02
+"""Least share of the residuals that is a cluster."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What residuals look like.
+
+    Attributes:
+        radius: δ_ρ.
+        diameter: Largest distance of two actions of the dataset, in the sample.
+        top_share: Share of the largest eigenvalue.
+        tail: 95% quantile of neighbour distances over their median.
+        clusters: How many there are.
+        noise: Share of residuals in no cluster. It says little of a single one, whose flanks
+            HDBSCAN leaves out, be they as smooth as a normal distribution's.
+    """
+
+    radius: float
+    diameter: float
+    top_share: float
+    tail: float
+    clusters: int
+    noise: float
+
+    @property
+    def recommendation(self) -> Literal["mlp", "proj"]:
+        """The variant of SPAR that suits these residuals."""
+        dense = self.clusters <= 1 and self.tail <= LONGEST_TAIL
+        return "mlp" if dense and self.top_share >= CONCENTRATED else "proj"
+
+
+def residual_geometry(
+    residuals: np.ndarray, actions: np.ndarray, *, rho: float = 0.05, neighbours: int = NEIGHBOURS
+) -> Geometry:
+    """Returns the geometry of residuals.
+
+    Args:
+        residuals: (n, act) Δa. Work grows with n²; a few thousand are enough.
+        actions: (n, act) the dataset's actions.
+        rho: ρ of Eq. 3.
+        neighbours: k.
+    """
+    from scipy.spatial.distance import pdist
+    from sklearn.cluster import HDBSCAN
+
+    lengths = np.sort(np.linalg.norm(residuals, axis=1))
+    eigenvalues = np.linalg.eigvalsh(np.atleast_2d(np.cov(residuals, rowvar=False)))
+    distances = neighbour_distances(residuals, residuals, np.arange(len(residuals)), neighbours)
+    middle, far = np.quantile(distances, [0.5, 0.95])
+    least = max(neighbours, round(SMALLEST_CLUSTER * len(residuals)))
+    search = HDBSCAN(
+        least,
+        min_samples=neighbours,
+        allow_single_cluster=True,
+        copy=True,  # pyright: ignore[reportArgumentType]
+    )
+    labels = search.fit_predict(residuals)
+    return Geometry(
+        radius=float(lengths[int(np.ceil((1.0 - rho) * len(lengths))) - 1]),
+        diameter=float(pdist(actions).max()),
+        top_share=float(eigenvalues[-1] / eigenvalues.sum()),
+        tail=float(far / middle) if middle > 0.0 else float("inf"),
+        clusters=int(labels.max()) + 1,
+        noise=float((labels < 0).mean()),
+    )
+
+
+class Residuals(NamedTuple):
+    """A sample of a dataset's transitions around a cloned policy."""
+
+    residuals: np.ndarray  # (n, act)
+    actions: np.ndarray  # (n, act)
+    values: np.ndarray  # (n,) Q_rob(s, a)
+
+
+def residuals_of(trainer: Trainer, count: int, seed: int) -> Residuals:
+    """Returns residuals of a population of one, whose stage I is trained.
+
+    Args:
+        trainer: SPAR with one member.
+        count: How many at most; drawn without replacement.
+        seed: Of the draw.
+    """
+    agent, data = trainer.agent, trainer.data
+    if not isinstance(agent, spar.Agent):
+        raise ValueError(f"a population of {type(agent).__module__}; expected SPAR's")
+    agent.rows.fill(agent.anchor)
+    size = int(data.sizes[0])
+    chosen = np.sort(np.random.default_rng(seed).permutation(size)[:count])
+    rows = (data.offsets[:1, None] + data.sizes.new_tensor(chosen)).clone()
+    batch, said = data.take(rows), agent.rows.take(agent.groups, rows)
+    penalty = said.data_mean.new_tensor([agent.configs[0].uncertainty_weight])
+    values = robust_values(said.data_mean, said.data_std, penalty)
+    parts = (batch.actions - said.base_actions, batch.actions, values)
+    return Residuals(*(each[0].cpu().numpy() for each in parts))
+
+
+def picture(found: Residuals, title: str, seed: int = 0) -> Figure:
+    """Draws the residuals in two dimensions by t-SNE, coloured by value (Figure 2)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(found.residuals) - 1) / 3)
+    places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(
+        found.residuals
+    )
+    figure = Figure(figsize=(4.4, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    points = ax.scatter(*places.T, c=found.values, s=3, linewidths=0, cmap="viridis")
+    ax.set(title=title, xticks=[], yticks=[], xlabel="t-SNE of residuals")
+    figure.colorbar(points, label="Q_rob(s, a)")
+    return figure
+
+
+@dataclass(frozen=True)
+class ResidualGeometry:
+    """Clone a dataset's policy and say whether residuals around it ask for SPAR-MLP or SPAR-PROJ.
+
+    Trains stage I of SPAR alone. The picture is Figure 2 of the paper for this dataset.
+    """
+
+    dataset: str
+    """Dataset id."""
+    steps: int = 20_000
+    """Updates of stage I."""
+    seed: int = 0
+    """Seed."""
+    residuals: int = 4_000
+    """How many to look at."""
+    rho: float = 0.05
+    """ρ of δ_ρ."""
+    device: str = "cpu"
+    """cpu, or cuda."""
+    out: Path = Path("runs/diagnose/spar")
+    """Folder; gets <dataset>.json and <dataset>.png."""
+    debug: bool = False
+    """Show where an error comes from."""
+
+    def run(self) -> None:
+        """Trains, prints the geometry, and writes the two files."""
+        dataset = hetero_bench.load(self.dataset)
+        config = replace(
+            spar.METHOD.config_for(dataset.spec), variant="base", stage1_steps=self.steps
+        )
+        trainer = Trainer(
+            spar.METHOD, [Member(dataset, config, self.seed)], self.device, steps=self.steps
+        )
+        trainer.advance(self.steps)
+        found = residuals_of(trainer, self.residuals, self.seed)
+        geometry = residual_geometry(found.residuals, found.actions, rho=self.rho)
+        show(geometry, dataset.id, self.rho)
+        facts = {"dataset": dataset.id, "steps": self.steps, "seed": self.seed, **asdict(geometry)}
+        facts["recommendation"] = geometry.recommendation
+        self.out.mkdir(parents=True, exist_ok=True)
+        path = self.out / f"{dataset.id}.json"
+        write_file(path, json.dumps(facts, indent=1).encode())
+        picture(found, dataset.id, self.seed).savefig(path.with_suffix(".png"), dpi=150)
+        print(f"wrote {path} and {path.with_suffix('.png').name}")
+
+
+def show(geometry: Geometry, dataset: str, rho: float) -> None:
+    """Prints the geometry with what each number is compared with."""
+    table = Table(title=f"Residuals around the cloned policy, {dataset}", title_justify="left")
+    for name in ("measure", "value", "for MLP"):
+        table.add_column(name, justify="left" if name == "measure" else "right")
+    reduced = 2.0 * geometry.radius / geometry.diameter
+    table.add_row(f"2 δ_ρ / diameter of actions (ρ = {rho:g})", f"{reduced:.2f}", "")
+    table.add_row("largest eigenvalue's share", f"{geometry.top_share:.2f}", f"≥ {CONCENTRATED:g}")
+    table.add_row("neighbour distances, q95 / q50", f"{geometry.tail:.2f}", f"≤ {LONGEST_TAIL:g}")
+    table.add_row("clusters", str(geometry.clusters), "≤ 1")
+    table.add_row("in no cluster", f"{geometry.noise:.0%}", "")
+    Console().print(table)
+    print(f"recommendation: --config.variant {geometry.recommendation}")

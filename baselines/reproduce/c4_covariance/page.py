@@ -1,0 +1,100 @@
+"""Writes the page: prose from a template, every number from the studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from baselines.reproduce.c4_covariance import figures
+from baselines.reproduce.c4_covariance.observation import C4, Study
+from hetero_bench import atomic
+from hetero_bench.plotting import to_png
+
+TEMPLATE = "page.md.jinja"
+DPI = 110
+
+
+def write_page(studies: list[Study], page: Path) -> list[Path]:
+    """Writes the page, its figures and all values as JSON; returns the files written."""
+    folder = page.with_suffix("")
+    written = []
+    for study in studies:
+        for name, draw in (
+            ("loss", figures.what_drives_the_loss),
+            ("traces", figures.traces_during_training),
+            ("clusters", figures.clusters_during_training),
+        ):
+            path = folder / f"{name}-{study.backbone}.png"
+            written.append(atomic.write_file(path, to_png(draw(study), dpi=DPI)))
+    documents = [study.model_dump_json(exclude={"clusters"}) for study in studies]
+    values = f"[{','.join(documents)}]\n"
+    written.append(atomic.write_file(folder / "values.json", values))
+    written.append(atomic.write_file(page, render(studies, folder.name)))
+    return written
+
+
+def render(studies: list[Study], folder: str) -> str:
+    """Returns the page's Markdown, whose figures lie in ``folder`` beside it."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        studies=[
+            {"study": study, "rows": claim_rows(study), "backbone": figures.backbone_arm(study)}
+            for study in studies
+        ],
+        folder=folder,
+    )
+
+
+def claim_rows(study: Study) -> list[tuple[str, str, str]]:
+    """Returns the paper's claims, what was measured, and whether it is so here.
+
+    Numbers are means over the second half of training, of every seed; a claim holds if it does for
+    all seeds, and is undecided if it does for some.
+    """
+    plain = figures.backbone_arm(study)
+
+    def late(arm: str, name: str) -> np.ndarray:
+        found = figures.values(study, arm, name)
+        return np.nanmean(found[len(found) // 2 :], axis=0)
+
+    rows = []
+
+    def add(claim: str, lower: tuple[str, np.ndarray], higher: tuple[str, np.ndarray]) -> None:
+        measured = "; ".join(
+            f"{name} {' and '.join(f'{value:.3g}' for value in numbers)}"
+            for name, numbers in (lower, higher)
+        )
+        so = lower[1] < higher[1]
+        verdict = "so here" if so.all() else "undecided" if so.any() else "not so here"
+        if np.isnan([lower[1], higher[1]]).any():
+            verdict = "not measured"
+        rows.append((claim, measured, verdict))
+
+    add(
+        "∇E[δ²] is closer to ∇Var δ than to ∇(Eδ)² (Figure 1, left)",
+        ("∇(Eδ)²", late(plain, "cosine_mean")),
+        ("∇Var δ", late(plain, "cosine_variance")),
+    )
+    for kind, text in (("exact", "input gradients"), ("feature", "features")):
+        for arm in study.arms:
+            if arm != C4:
+                add(
+                    f"C4 has a lower trace than {arm}, {text} (Figure 11)",
+                    (C4, late(C4, f"trace_{kind}")),
+                    (arm, late(arm, f"trace_{kind}")),
+                )
+    add(
+        "Batches of one cluster have a lower trace than uniform ones (Theorem 2)",
+        ("one cluster", late(C4, "fit_trace_cluster")),
+        ("uniform", late(C4, "fit_trace_uniform")),
+    )
+    return rows

@@ -1,0 +1,1 @@
+"""Compares the baselines with the same methods of an independent library, d3rlpy."""

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.engine.random import MemberRandom
+from baselines.parts.input_gradients import values_and_gradients
+from baselines.parts.networks import MLP
+from baselines.reproduce.c4_covariance import Reproduction
+from baselines.reproduce.c4_covariance.observation import Clusters, Study, input_gradients, observe
+from baselines.reproduce.c4_covariance.page import claim_rows, write_page
+from tests.toy import point
+
+NAMES = ("trace_exact", "trace_feature", "cosine_variance", "cosine_mean")
+
+
+def study_of(**changes):
+    """C4 has half the traces of the others in every seed."""
+    arms = {}
+    for arm in ("TD3+BC", "LN", "DR3", "C4"):
+        scale = 1.0 if arm == "C4" else 2.0
+        curves = {name: [[scale, scale + 0.1]] * 4 for name in NAMES}
+        curves |= {f"term_{term}_exact": [[1.0, 2.0]] * 4 for term in "ab"}
+        arms[arm] = {**curves, "score": [[3.0, 4.0]] * 4}
+    arms["C4"] |= {
+        "fit_trace_cluster": [[1.0, 3.0]] * 4,
+        "fit_trace_uniform": [[2.0, 2.0]] * 4,
+    }
+    arms["TD3+BC"]["cosine_variance"] = [[9.0, 9.0], [9.0, 9.0], [0.5, 0.2], [0.7, 0.4]]
+    arms["TD3+BC"]["cosine_mean"] = [[0.0, 0.0], [0.0, 0.0], [0.9, 0.9], [0.9, 0.9]]
+    places = [(float(x), float(x % 3)) for x in range(9)]
+    clusters = [Clusters(step=40, places=places, labels=[0, 1, 2] * 3, effective=2.5)]
+    facts = {"backbone": "td3_bc", "dataset": "d-v0", "seeds": (0, 1), "steps": (10, 20, 30, 40)}
+    return Study(arms={**arms, **changes}, clusters=clusters, **facts)
+
+
+def test_verdicts_are_those_of_the_second_half():
+    rows = claim_rows(study_of())
+    first, *of_c4, last = rows
+    assert first[1:] == ("∇(Eδ)² 0.9 and 0.9; ∇Var δ 0.6 and 0.3", "not so here")
+    assert len(of_c4) == 6
+    assert {row[2] for row in of_c4} == {"so here"}
+    assert last[1:] == ("one cluster 1 and 3; uniform 2 and 2", "undecided")
+
+
+def test_what_was_not_measured_is_not_judged():
+    study = study_of()
+    missing = {**study.arms["C4"], "fit_trace_cluster": [[None, None]] * 4}
+    with pytest.warns(RuntimeWarning, match="empty"):
+        rows = claim_rows(study_of(C4=missing))
+    assert rows[-1][2] == "not measured"
+
+
+def test_the_page_has_its_figures(tmp_path):
+    written = write_page([study_of()], tmp_path / "page.md")
+    assert all(path.stat().st_size > 0 for path in written)
+    text = (tmp_path / "page.md").read_text()
+    for name in ("loss", "traces", "clusters"):
+        assert f"(page/{name}-td3_bc.png)" in text
+    assert "40 gradient steps, 2 seeds" in text
+
+
+def test_input_gradients_are_those_of_the_networks():
+    network = MLP((4, 8, 6, 1))
+    theta = network.init(MemberRandom([0, 1], "network")).detach()
+    inputs = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    expected = values_and_gradients(network, theta, inputs)[1]
+    torch.testing.assert_close(input_gradients(network, theta, inputs), expected)
+
+
+@pytest.mark.slow
+def test_all_arms_are_observed():
+    study = observe(
+        point(episodes=20),
+        "td3_bc",
+        steps=8,
+        observations=4,
+        seeds=(0, 1),
+        episodes=1,
+        device="cpu",
+    )
+    assert study.steps == (2, 4, 6, 8)
+    assert list(study.arms) == ["TD3+BC", "LN", "DR3", "C4"]
+    for arm, curves in study.arms.items():
+        for name in (*NAMES, "score", "term_a_feature", "term_b_exact"):
+            assert np.array(curves[name], float).shape == (4, 2), (arm, name)
+    assert [found.step for found in study.clusters] == [2, 4, 6, 8]
+    assert Study.model_validate_json(study.model_dump_json()) == study
+
+
+def test_wrong_options_are_refused():
+    with pytest.raises(ValueError, match="no backbone bc; expected cql or td3_bc"):
+        Reproduction(backbones=("bc",)).run()
+    with pytest.raises(ValueError, match="observations is 9; expected 2 or more"):
+        Reproduction(steps=8, observations=9).run()

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import hetero_bench
+from baselines import spar
+from baselines.diagnostics.gradient_conflict import (
+    GradientConflict,
+    conflict_of,
+    gradient_conflict,
+    measure,
+)
+from baselines.diagnostics.spar import (
+    Residuals,
+    picture,
+    residual_geometry,
+    residuals_of,
+)
+from baselines.diagnostics.support_ratio import (
+    SupportRatio,
+    neighbour_distances,
+    support_ratio,
+)
+from baselines.diagnostics.support_ratio import measure as measure_support
+from baselines.engine import execute, make_plan
+from baselines.engine.checkpoint import flatten
+from baselines.engine.members import Member
+from baselines.engine.optimiser import MemberAdam
+from baselines.engine.trainer import Trainer
+from tests.toy import point
+
+SMALL = spar.Config(
+    hidden_sizes=(8,),
+    generator_sizes=(8,),
+    latent_size=2,
+    critics=4,
+    subset=2,
+    batch_size=16,
+    guide_samples=4,
+)
+
+
+def test_neighbour_distances_by_hand():
+    support = np.array([[0.0], [1.0], [3.0], [7.0]])
+    points, none, own = np.array([[0.0], [3.0]]), np.array([-1, -1]), np.array([0, 2])
+    assert neighbour_distances(points, support, none, 2).tolist() == [0.5, 1.0]
+    assert neighbour_distances(points, support, own, 2).tolist() == [2.0, 2.5]
+    with pytest.raises(ValueError, match="4 actions; expected more than 4"):
+        neighbour_distances(points, support, own, 4)
+
+
+def test_equal_actions_are_each_others_neighbours():
+    support = np.zeros((30, 2))
+    distances = neighbour_distances(support, support, np.arange(30), 5)
+    assert distances.tolist() == [0.0] * 30
+
+
+def test_the_support_ratio_of_the_dataset_itself_is_one_and_grows_with_distance():
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (400, 2))
+    rows = rng.permutation(400)[:200]
+    assert support_ratio(actions[rows], actions, rows) == 1.0
+    near = support_ratio(0.5 * actions[rows], actions, rows)
+    far = support_ratio(actions[rows] + 4.0, actions, rows)
+    assert near < 1.0
+    assert far > 10.0
+
+
+def test_a_policys_support_ratio():
+    dataset = point(episodes=10)
+
+    class Far:
+        noise_size = 0
+
+        def __call__(self, observations, noise):
+            return torch.full((len(observations), 2), 5.0)
+
+    assert measure_support(Far(), dataset, states=100) > 10.0
+
+
+def test_the_conflict_of_a_quadratic_by_hand():
+    """L_fit = θ², guidance -2θ from θ = 1: its gradient is -2 whatever θ."""
+    theta = torch.tensor([[1.0]], requires_grad=True)
+    optimiser = MemberAdam(theta, torch.tensor([1.0]))
+    optimiser.second_moment.fill_(4.0)
+    optimiser.first_moment.fill_(1.0)
+    optimiser.steps.fill_(100_000.0)  # no correction is left
+    expected = {"none": 3e-4, "second": 3e-4 * 2 / 2.0, "both": 3e-4 * (-0.7) / 2.0}
+    for moments, step in expected.items():
+        found = gradient_conflict(
+            optimiser,
+            lambda x: x.square().sum(-1),
+            lambda x: -2.0 * x.sum(-1),
+            moments=moments,
+        )
+        assert found.direction.item() == pytest.approx(2.0 * step, rel=1e-3)
+        assert found.degradation.item() == pytest.approx((1 + step) ** 2 - 1, rel=1e-2)
+    assert (theta.item(), optimiser.steps.item()) == (1.0, 1e5)
+
+
+def trained(steps=30):
+    request = GradientConflict("", stage1_steps=10, steps=20)
+    group = request.members(point(episodes=10), SMALL)
+    trainer = Trainer(spar.METHOD, group, "cpu", steps=steps)
+    trainer.advance(steps)
+    return trainer
+
+
+def test_conflicts_of_spar_leave_the_population_as_it_is_and_literal_proj_conflicts_least():
+    trainer = trained()
+
+    def learned():
+        state = dict(flatten(trainer.state_dict()))
+        return {k: v.detach().clone() for k, v in state.items() if not k.endswith("counter")}
+
+    before = learned()
+    found = {each.variant: each for each in measure(trainer, batches=3)}
+    assert set(found) == {"mlp", "plas", "proj-literal", "proj-cross", "proj-elbo"}
+    for name, tensor in learned().items():
+        assert torch.equal(before[name], tensor), name
+    for each in found.values():
+        assert math.isfinite(each.dd)
+        assert math.isfinite(each.vsd)
+    literal = abs(found["proj-literal"].dd)
+    assert all(abs(found[kind].dd) > 10 * literal for kind in ("mlp", "plas"))
+
+
+def test_a_variant_without_guidance_has_no_conflict():
+    config = replace(SMALL, variant="cvae", stage1_steps=2)
+    trainer = Trainer(spar.METHOD, [Member(point(episodes=5), config, 0)], "cpu", steps=9)
+    trainer.advance(4)
+    rectifiers = trainer.agent.rectifiers["cvae"]
+    batch = rectifiers.see(trainer.data.sample(trainer.batches, 16), trainer.agent.rows)
+    with pytest.raises(ValueError, match="Generator has no guidance; expected mlp, plas or proj"):
+        conflict_of(rectifiers, batch, moments="none")
+
+
+def clouds(*centres, spread=0.1, rows=900):
+    rng = np.random.default_rng(0)
+    which = rng.integers(len(centres), size=rows)
+    return np.array(centres, float)[which] + spread * rng.normal(size=(rows, len(centres[0])))
+
+
+@pytest.mark.parametrize(
+    ("residuals", "clusters", "recommendation"),
+    [
+        (clouds((0, 0)), 1, "mlp"),
+        (clouds((0.6, 0), (-0.6, 0)), 2, "proj"),
+        (clouds((0.6, 0), (-0.6, 0), (0, 0.8)), 3, "proj"),
+    ],
+)
+def test_clusters_decide_the_recommendation(residuals, clusters, recommendation):
+    geometry = residual_geometry(residuals, residuals)
+    assert (geometry.clusters, geometry.recommendation) == (clusters, recommendation)
+
+
+def test_far_off_residuals_ask_for_proj():
+    """Student's t with two degrees of freedom."""
+    residuals = np.random.default_rng(0).standard_t(2, size=(1500, 3))
+    assert residual_geometry(residuals, residuals).recommendation == "proj"
+
+
+def test_the_geometry_of_a_stretched_cloud_by_hand():
+    rng = np.random.default_rng(0)
+    residuals = rng.normal(size=(2000, 2)) * [0.3, 0.1]
+    actions = rng.uniform(-1, 1, (2000, 2))
+    geometry = residual_geometry(residuals, actions, rho=0.1)
+    lengths = np.linalg.norm(residuals, axis=1)
+    assert (lengths <= geometry.radius).mean() == pytest.approx(0.9, abs=1e-3)
+    assert (lengths < geometry.radius).mean() < 0.9
+    assert geometry.top_share == pytest.approx(0.9, abs=0.02)  # 0.09 of 0.09 + 0.01
+    assert geometry.diameter == pytest.approx(2 * math.sqrt(2), rel=0.05)
+    isotropic = residual_geometry(residuals / [0.3, 0.1], actions)
+    assert isotropic.top_share < 0.6
+    assert geometry.recommendation == "mlp"
+    assert replace(geometry, top_share=0.24).recommendation == "proj"
+    assert replace(geometry, tail=4.1).recommendation == "proj"
+    assert replace(geometry, clusters=2).recommendation == "proj"
+
+
+def test_residuals_are_what_is_left_of_actions(tmp_path):
+    config = replace(SMALL, variant="base", stage1_steps=5)
+    trainer = Trainer(spar.METHOD, [Member(point(episodes=10), config, 0)], "cpu", steps=5)
+    trainer.advance(5)
+    found = residuals_of(trainer, 50, seed=3)
+    rows = np.sort(np.random.default_rng(3).permutation(len(trainer.data.rows.actions))[:50])
+    observations = trainer.data.rows.observations[rows].unsqueeze(0)
+    base = trainer.agent.anchor.base_actions(observations)[0].numpy()
+    np.testing.assert_array_equal(found.actions, trainer.data.rows.actions[rows].numpy())
+    np.testing.assert_allclose(found.residuals, found.actions - base, atol=1e-6)
+    assert found.values.shape == (50,)
+
+
+def test_support_ratios_of_trained_runs(tmp_path, capsys):
+    """A BC run on a bundled dataset, trained for an instant."""
+    plan = make_plan(
+        "bc", ["hopper-random-hb-10k"], [0], steps=1, log_every=1, evaluation_episodes=1
+    )
+    execute(plan, tmp_path / "runs", overwrite=False, quiet=True)
+    SupportRatio((tmp_path / "runs",), states=50, out=tmp_path / "x.json").run()
+    (found,) = json.loads((tmp_path / "x.json").read_text())
+    assert (found["method"], found["seed"]) == ("bc", 0)
+    assert found["ratio"] > 0.0
+    assert "support ratio" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_picture_shows_every_residual():
+    rng = np.random.default_rng(0)
+    figure = picture(
+        Residuals(rng.normal(size=(60, 3)), rng.normal(size=(60, 3)), np.arange(60)), "t"
+    )
+    (points,) = figure.axes[0].collections
+    assert points.get_offsets().shape == (60, 2)
+    assert points.get_array().tolist() == list(range(60))
+
+
+@pytest.mark.slow
+def test_diagnostics_run(tmp_path, cache, monkeypatch, capsys):
+    from baselines.diagnostics.spar import ResidualGeometry
+
+    dataset = point(episodes=10)
+    monkeypatch.setattr(hetero_bench, "load", lambda name: dataset)
+    monkeypatch.setattr(type(spar.METHOD), "config_for", lambda method, spec: SMALL)
+    ResidualGeometry("point", steps=5, residuals=100, out=tmp_path).run()
+    facts = json.loads((tmp_path / f"{dataset.id}.json").read_text())
+    assert facts["recommendation"] in ("mlp", "proj")
+    assert (tmp_path / f"{dataset.id}.png").stat().st_size > 1000
+    GradientConflict("point", stage1_steps=5, steps=10, batches=2, out=tmp_path / "x.json").run()
+    found = json.loads((tmp_path / "x.json").read_text())
+    assert {each["moments"] for each in found} == {"second", "both", "none"}
+    assert "recommendation: --config.variant" in capsys.readouterr().out
