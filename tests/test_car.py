@@ -80,7 +80,7 @@ def test_phases():
 
 def test_a_run_that_ends_in_the_warm_up_is_refused():
     data = MemberData([point()], steps=3)
-    with pytest.raises(ValueError, match="first 3 updates of a run, and this one has 3; take more"):
+    with pytest.raises(ValueError, match="warmup_steps is 3 and the run has 3 updates; take more"):
         Agent([SMALL], data, [0])
 
 

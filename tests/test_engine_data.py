@@ -10,11 +10,13 @@ from baselines import awr_discrete as awr
 from baselines import bc_discrete as bc
 from baselines import cql_discrete as cql
 from baselines import reds_discrete as reds
+from baselines import spot
 from baselines.engine.data import MemberData
 from baselines.engine.members import (
     Member,
     differences,
     make_members,
+    opening_steps,
     per_member,
     product,
     shared,
@@ -168,3 +170,13 @@ def test_hyperparameters_per_member_and_shared():
         shared([Config(), Config(hidden_sizes=(4,))], "hidden_sizes")
     with pytest.raises(ValueError, match="cannot sweep 'alfa'; expected one of alpha, tau"):
         product(Config(), {"alfa": [1]})
+
+
+def test_a_run_opens_with_a_tenth_of_its_steps_or_what_is_given():
+    free, given = [spot.Config()] * 2, [spot.Config(density_steps=30)]
+    assert opening_steps(free, "density_steps", 30_000) == 3_000
+    assert opening_steps(free, "density_steps", None) == 100_000
+    assert opening_steps(free, "density_steps", 1) == 0
+    assert opening_steps(given, "density_steps", 31) == 30
+    with pytest.raises(ValueError, match="density_steps is 30 and the run has 30 updates"):
+        opening_steps(given, "density_steps", 30)

@@ -66,7 +66,7 @@ def test_the_density_comes_first():
 
 def test_a_run_that_ends_with_the_density_is_refused():
     data = MemberData([point()], steps=3)
-    with pytest.raises(ValueError, match="first 3 updates of a run, and this one has 3; take more"):
+    with pytest.raises(ValueError, match="density_steps is 3 and the run has 3 updates; take more"):
         Agent([SMALL], data, [0])
 
 

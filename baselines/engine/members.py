@@ -137,3 +137,23 @@ def shared(configs: Sequence[Any], name: str) -> Any:
             "population per value."
         )
     return values[0]
+
+
+def opening_steps(configs: Sequence[Any], name: str, steps: int | None) -> int:
+    """Returns how many updates a run opens with before its main part begins.
+
+    Args:
+        configs: With a field of that name, the same for all; None is a tenth of the run.
+        name: The field.
+        steps: Of the whole run; None, where nothing is said about it, counts as a million.
+
+    Raises:
+        ValueError: If the main part would not begin.
+    """
+    given: int | None = shared(configs, name)
+    opening = (1_000_000 if steps is None else steps) // 10 if given is None else given
+    if steps is not None and steps <= opening:
+        raise ValueError(
+            f"{name} is {opening:,} and the run has {steps:,} updates; take more, or lower it"
+        )
+    return opening
