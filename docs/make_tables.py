@@ -45,7 +45,10 @@ def families_table() -> str:
 
 
 def _in_braces(names: list[str]) -> list[str]:
-    """Returns names in code marks, those that differ in a last number only as ``name0..4``."""
+    """Returns names in code marks: numbered ones as ``name0..4``, tasks × kinds as ``{..}-{..}``."""
+    tasks, kinds = ({name.partition("-")[part]: None for name in names} for part in (0, 2))
+    if len(tasks) > 1 and len(names) == len(tasks) * len(kinds):
+        return [f"`{{{','.join(tasks)}}}-{{{','.join(kinds)}}}`"]
     stems: dict[str, list[str]] = {}
     for name in names:
         stem = re.sub(r"-s\d$", "-s", name)
@@ -70,6 +73,12 @@ def datasets_table() -> str:
         rows = f"{spec.transitions:,}" if spec.transitions else "not stated"
         lines.append(f"| `{spec.name}` | {rows} | {subsets} | {spec.summary} |")
     return "\n".join(lines)
+
+
+def methods_list() -> str:
+    """Returns the titles and names of the reference methods, for either kind of action."""
+    titles = {method.name: method.title for method in list_methods()}
+    return ", ".join(f"{title} (`{name}`)" for name, title in titles.items()) + "."
 
 
 def methods_table() -> str:
@@ -187,7 +196,7 @@ def _measured(part: str) -> dict[str, Any]:
 
 
 DOCUMENTS = {
-    ROOT / "README.md": {"families": families_table, "methods": methods_table},
+    ROOT / "README.md": {"families": families_table, "methods": methods_list},
     ROOT / "docs" / "baselines.md": {"methods": methods_table, "tiers": tiers_table},
     ROOT / "docs" / "datasets.md": {"datasets": datasets_table},
     ROOT / "docs" / "antmaze.md": {"antmaze": antmaze_table},
