@@ -67,7 +67,7 @@ def _mark_policies(axes: Axes, env: str, curve: dict[str, np.ndarray]) -> None:
         axes.annotate(
             name,
             (at / MILLION, value),
-            xytext=(6, -10) if name == "medium" else (-6, -14),
+            xytext=(6, -10) if name == "medium" else (0, 8),
             textcoords="offset points",
             ha="left" if name == "medium" else "right",
             color=MUTED,

@@ -19,7 +19,7 @@ from hetero_bench.spec import DatasetSpec
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = {
     "antmaze": "an ant walks mazes, D4RL's physics; noise and bias that depend on the place",
-    "locomotion": "MuJoCo in Gymnasium v5 (so far the hopper), six qualities; own data",
+    "locomotion": "MuJoCo in Gymnasium v5 (so far hopper and walker), six qualities; own data",
     "gridworld": "three rooms and narrow hallways, with an exact model",
 }
 """What a family is about, in the order of the README."""
@@ -45,10 +45,12 @@ def families_table() -> str:
 
 
 def _in_braces(names: list[str]) -> list[str]:
-    """Returns names in code marks: numbered ones as ``name0..4``, tasks × kinds as ``{..}-{..}``."""
-    tasks, kinds = ({name.partition("-")[part]: None for name in names} for part in (0, 2))
-    if len(tasks) > 1 and len(names) == len(tasks) * len(kinds):
-        return [f"`{{{','.join(tasks)}}}-{{{','.join(kinds)}}}`"]
+    """Returns names in code marks: numbered ones as ``name0..4``, task × kind as ``{..}-{..}-hb``."""
+    parts = [re.fullmatch(r"([^-]+)-(.+)-hb", name) for name in names]
+    if all(parts):
+        tasks, kinds = (dict.fromkeys(part[which] for part in parts if part) for which in (1, 2))
+        if len(tasks) > 1 and len(names) == len(tasks) * len(kinds):
+            return [f"`{{{','.join(tasks)}}}-{{{','.join(kinds)}}}-hb`"]
     stems: dict[str, list[str]] = {}
     for name in names:
         stem = re.sub(r"-s\d$", "-s", name)
@@ -162,10 +164,11 @@ def locomotion_table() -> str:
     for spec in hetero_bench.list_datasets(family="locomotion", reduced=False):
         found = spec.measurements
         returns, unevenness = found["return_of_an_episode"], found["heteroskedasticity"]
+        score = round(float(spec.normalized_score(returns["mean"])), 1) + 0.0  # no -0.0
         lines.append(
             f"| `{spec.name}` | {spec.transitions:,} | {spec.episodes:,} | "
             f"{returns['mean']:,.0f} ± {returns['std']:,.0f} | "
-            f"{float(spec.normalized_score(returns['mean'])):.1f} | {unevenness['behaviour']} | "
+            f"{score:.1f} | {unevenness['behaviour']} | "
             f"{unevenness['std_of_log_1_plus_D']:.3g} | "
             f"{unevenness['maximum_of_log_1_plus_D']:.3g} | "
             f"{unevenness['share_of_rows_with_infinite_D']:.1%} |"
