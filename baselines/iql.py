@@ -10,8 +10,9 @@ value of another action; the policy is then cloned, the better actions weighing 
 
 The policy is a Gaussian whose mean is the tanh of a network and whose standard deviation does not
 depend on the state; it is not squashed (appendix B, and the authors' code). Its step size falls to
-zero along half a cosine over the run. It is evaluated at its mean. All three steps use the networks
-as they were before the update, as in the authors' code, whose V is one step further in A.
+zero along half a cosine over the run. It is evaluated at its mean. V takes its step first, and then
+A and the targets of Q have the new V, as in the authors' code (ikostrikov/implicit_q_learning,
+learner.py, ``_update_jit``: value, actor, critic, target critic); Q̄ moves last.
 """
 
 from __future__ import annotations
@@ -144,39 +145,39 @@ class Agent:
         return self.value_network(self.value, observations).squeeze(-1)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """Takes one gradient step on V, Q and π each, then moves the targets."""
+        """Takes one gradient step on V, then on π and Q with the new V, then moves the targets."""
         best = self.critics.target_values(batch.observations, batch.actions).amin(0)
+        metrics = self._update_value(batch, best)
+        metrics |= self._update_policy(batch, best)
+        metrics |= self._update_critics(batch)
+        self.critics.track(self.target_rate, self.active)
+        metrics["loss"] = metrics["value_loss"] + metrics["policy_loss"] + metrics["critic_loss"]
+        return {name: value.detach() for name, value in metrics.items()}
+
+    def _update_value(self, batch: Batch, best: Tensor) -> dict[str, Tensor]:
+        values = self.values(batch.observations)
+        loss = expectile_error(best - values, self.expectile)
+        self.value_optimiser.minimise(loss, self.active)
+        return {"value_loss": loss, "value": values.mean(-1)}
+
+    def _update_policy(self, batch: Batch, best: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            advantages = best - self.values(batch.observations)
+        weights = exponential_weights(advantages, self.inverse_temperature, self.weight_clip)
+        outputs = self.policy(batch.observations, training=True)
+        loss = weighted_likelihood_loss(outputs, self.policy.extra(), batch.actions, weights)
+        self.policy.optimiser.minimise(loss, self.active)
+        return {"policy_loss": loss, "weight": weights.mean(-1)}
+
+    def _update_critics(self, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
             next_values = self.values(batch.next_observations)
         targets = td_targets(batch.rewards, batch.terminations, next_values, self.discount)
-        values = self.values(batch.observations)
-        advantages = best - values
-        weights = exponential_weights(
-            advantages.detach(), self.inverse_temperature, self.weight_clip
-        )
-
-        value_loss = expectile_error(advantages, self.expectile)
         q = self.critics(batch.observations, batch.actions)
         td = squared_error(q, targets)
-        critic_loss, of_plug_in = penalised(self.critic_penalty, td, td, self.critics, batch, None)
-        outputs = self.policy(batch.observations, training=True)
-        loss = weighted_likelihood_loss(outputs, self.policy.extra(), batch.actions, weights)
-
-        self.value_optimiser.minimise(value_loss, self.active)
-        self.critics.optimiser.minimise(critic_loss, self.active)
-        self.policy.optimiser.minimise(loss, self.active)
-        self.critics.track(self.target_rate, self.active)
-        metrics = {
-            "loss": value_loss + critic_loss + loss,
-            "value_loss": value_loss,
-            "critic_loss": critic_loss,
-            "policy_loss": loss,
-            "value": values.mean(-1),
-            "q_data": q.mean((0, -1)),
-            "weight": weights.mean(-1),
-            **of_plug_in,
-        }
-        return {name: value.detach() for name, value in metrics.items()}
+        loss, of_plug_in = penalised(self.critic_penalty, td, td, self.critics, batch, None)
+        self.critics.optimiser.minimise(loss, self.active)
+        return {"critic_loss": loss, "q_data": q.mean((0, -1)), **of_plug_in}
 
     def act(self, observations: Tensor) -> Tensor:
         """Returns the (P, B, act) means of the policy in (P, B, obs) observations."""

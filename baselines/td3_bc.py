@@ -2,7 +2,7 @@
 
 Fujimoto and Gu, "A Minimalist Approach to Offline Reinforcement Learning", NeurIPS 2021, on TD3
 (Fujimoto, van Hoof and Meger, "Addressing Function Approximation Error in Actor-Critic Methods",
-ICML 2018):
+ICML 2018; parts/td3.py):
 
     Q:  min_θ  Σ_i E_D[ (Q_i(s,a) - y)² ],   y = r + γ min_i Q̄_i(s', ã)      TD3, Algorithm 1
         ã = clip(π̄(s') + clip(ε, -c, c), -1, 1),   ε ~ N(0, σ²)                TD3, Eq. 14
@@ -23,16 +23,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from baselines.engine.checks import check_choice, check_preparation, check_range, check_sizes
+from baselines.engine.checks import check_choice, check_preparation, check_range
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
-from baselines.engine.random import MemberRandom
-from baselines.parts.critics import Critics, smoothed, squared_error, td_targets
 from baselines.parts.networks import NORM_PLACES, NormPlace
-from baselines.parts.penalties import CriticPenalty, penalised
-from baselines.parts.policies import DeterministicActor, Policy
+from baselines.parts.penalties import CriticPenalty
+from baselines.parts.policies import DeterministicActor
+from baselines.parts.td3 import TD3, check_td3
 
 Phase = Literal["critics", "critics and policy"]
 
@@ -70,13 +69,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_preparation(self)
-        check_sizes(self)
+        check_td3(self)
         check_range(self, "alpha", 0.0)
-        check_range(self, "discount", 0.0, 1.0)
-        check_range(self, "target_rate", 0.0, 1.0, open_low=True)
-        check_range(self, "policy_noise", 0.0)
-        check_range(self, "noise_clip", 0.0)
-        check_range(self, "policy_delay", 1, whole=True)
         check_range(self, "learning_rate", 0.0, open_low=True)
         check_choice(self, "critic_norm", NORM_PLACES)
 
@@ -101,7 +95,14 @@ def policy_loss(values: Tensor, policy_actions: Tensor, actions: Tensor, alpha: 
 
 
 class Agent:
-    """A population of policies with their twin critics."""
+    """A population of policies with their twin critics.
+
+    Args:
+        configs: (P,) configs.
+        data: The members' transitions.
+        seeds: (P,) member seeds.
+        critic_penalty: A plug-in's, added to the loss of the critics.
+    """
 
     def __init__(
         self,
@@ -111,60 +112,35 @@ class Agent:
         *,
         critic_penalty: CriticPenalty | None = None,
     ):
-        device = data.device
-        hidden_sizes = shared(configs, "hidden_sizes")
-        learning_rate = per_member(configs, "learning_rate", device)
-        norm = shared(configs, "critic_norm")
-        self.critics = Critics(data, seeds, hidden_sizes, learning_rate, norm=norm)
-        self.critic_penalty = critic_penalty
-        self.policy = Policy(data, seeds, hidden_sizes, learning_rate)
-        self.noise = MemberRandom(seeds, "target noise", device)
-        self.active = torch.ones(len(configs), dtype=torch.bool, device=device)
-
-        self.delay: int = shared(configs, "policy_delay")
-        self.alpha = per_member(configs, "alpha", device)
-        self.discount = per_member(configs, "discount", device)
-        self.target_rate = per_member(configs, "target_rate", device)
-        self.policy_noise = per_member(configs, "policy_noise", device)
-        self.noise_clip = per_member(configs, "noise_clip", device)
+        learning_rate = per_member(configs, "learning_rate", data.device)
+        self.td3 = TD3(
+            configs,
+            data,
+            seeds,
+            critic_rate=learning_rate,
+            policy_rate=learning_rate,
+            critic_norm=shared(configs, "critic_norm"),
+            critic_penalty=critic_penalty,
+        )
+        self.critics, self.policy = self.td3.critics, self.td3.policy
+        self.active = torch.ones(len(configs), dtype=torch.bool, device=data.device)
+        self.alpha = per_member(configs, "alpha", data.device)
 
     def phase(self, step: int) -> Phase:
         """Returns whether the policy moves in update number ``step`` (0, 1, ...), too."""
-        return "critics and policy" if (step + 1) % self.delay == 0 else "critics"
+        return "critics and policy" if self.td3.moves_policy(step + 1) else "critics"
 
     def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Takes one gradient step on the critics, and if it is its turn one on the policy."""
-        metrics = self._update_critics(batch)
+        metrics = self.td3.improve_critics(batch, self.active)
         if phase == "critics and policy":
             metrics |= self._update_policy(batch)
-            self.critics.track(self.target_rate, self.active)
-            self.policy.track(self.target_rate, self.active)
+            self.td3.track(self.active)
         return {name: value.detach() for name, value in metrics.items()}
 
-    def target_actions(self, batch: Batch) -> Tensor:
-        """Returns the (P, B, act) actions ã in s', without gradient."""
-        noise = self.noise.normal(*batch.actions.shape[1:])
-        next_actions = self.policy.target_outputs(batch.next_observations).tanh()
-        return smoothed(next_actions, noise, self.policy_noise, self.noise_clip)
-
-    def targets(self, batch: Batch, next_actions: Tensor) -> Tensor:
-        """Returns the (P, B) targets y of the critics, without gradient."""
-        next_values = self.critics.target_values(batch.next_observations, next_actions).amin(0)
-        return td_targets(batch.rewards, batch.terminations, next_values, self.discount)
-
-    def _update_critics(self, batch: Batch) -> dict[str, Tensor]:
-        next_actions = self.target_actions(batch)
-        targets = self.targets(batch, next_actions)
-        values = self.critics(batch.observations, batch.actions)
-        td = squared_error(values, targets)
-        loss, of_plug_in = penalised(self.critic_penalty, td, td, self.critics, batch, next_actions)
-        self.critics.optimiser.minimise(loss, self.active)
-        metrics = {"loss": loss, "q_data": values.mean((0, -1)), "target": targets.mean(-1)}
-        return metrics | of_plug_in
-
     def _update_policy(self, batch: Batch) -> dict[str, Tensor]:
-        actions = self.policy(batch.observations).tanh()
-        values = self.critics.of_policy(batch.observations, actions, critics=1)[0]
+        actions = self.td3.actions(batch.observations)
+        values = self.td3.values(batch.observations, actions)
         loss = policy_loss(values, actions, batch.actions, self.alpha)
         self.policy.optimiser.minimise(loss, self.active)
         distance = (actions - batch.actions).square().mean((-2, -1))
@@ -176,12 +152,7 @@ class Agent:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the live tensors that determine all further updates."""
-        return {
-            "critics": self.critics.state_dict(),
-            "policy": self.policy.state_dict(),
-            "noise": self.noise.state_dict(),
-            "active": self.active,
-        }
+        return {**self.td3.state_dict(), "active": self.active}
 
 
 METHOD = Method(

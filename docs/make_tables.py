@@ -45,7 +45,7 @@ def families_table() -> str:
 
 
 def _in_braces(names: list[str]) -> list[str]:
-    """Returns names in code marks: numbered ones as ``name0..4``, task × kind as ``{..}-{..}-hb``."""
+    """Returns names in code marks: numbers as ``name0..4``, task × kind as ``{..}-{..}-hb``."""
     parts = [re.fullmatch(r"([^-]+)-(.+)-hb", name) for name in names]
     if all(parts):
         tasks, kinds = (dict.fromkeys(part[which] for part in parts if part) for which in (1, 2))

@@ -10,6 +10,7 @@ import scipy.stats
 import torch
 
 import hetero_bench
+from baselines import iql
 from baselines.engine import get_method
 from baselines.parts.networks import MLP
 from benchmarks.cross_check.cases import CASES
@@ -23,8 +24,16 @@ from benchmarks.cross_check.page import (
 )
 from benchmarks.cross_check.process import COLUMNS, write_inputs
 from benchmarks.cross_check.verdicts import mean_difference, verdict
-from benchmarks.cross_check.weights import flat, joined_heads, means, read_layers
+from benchmarks.cross_check.weights import (
+    copy_log_std,
+    flat,
+    joined_heads,
+    means,
+    moved,
+    read_layers,
+)
 from hetero_bench.bootstrap import Interval
+from tests.continuous import data_of
 from tests.toy import point
 
 HOPPER = "hopper-medium-hb-10k"
@@ -263,6 +272,29 @@ def test_a_difference_of_means_with_its_error():
     assert found["size"] == 1.5
     assert found["difference"] == 0.5
     assert found["error"] == pytest.approx(math.sqrt(2.0 / 2 + (5.0 / 3.0) / 4))
+
+
+def test_one_update_each_has_no_error():
+    found = means(np.array([1.5]), np.array([1.0]))
+    assert found == {"size": 1.0, "difference": 0.5, "error": None}
+
+
+def test_log_standard_deviations_are_copied_and_layers_are_not():
+    agent = iql.Agent([iql.Config(hidden_sizes=(4,))], data_of(1), [0])
+    before = agent.policy.parameters.detach().clone()
+    copy_log_std(agent, np.array([-1.5, -0.5], np.float32))
+    assert agent.policy.extra().tolist() == [[[-1.5, -0.5]]]
+    assert torch.equal(agent.policy.parameters[:, :-2], before[:, :-2])
+
+
+def test_parameters_that_are_no_layers_are_not_compared():
+    (layer,) = linear_layers((3, 2))
+    file = {f"after/policy/0/{part}": getattr(layer, part).detach().numpy() for part in PARTS}
+    theirs = flat(as_arrays([layer]))
+    ended = torch.cat([theirs, torch.tensor([7.0])])
+    found = moved(torch.zeros(9), ended + 0.25, file, "policy")
+    assert found["difference"] == pytest.approx(0.25, rel=1e-5)
+    assert found["size"] == pytest.approx(float((theirs + 0.25).abs().max()))
 
 
 def test_the_table_of_equal_weights(tmp_path):

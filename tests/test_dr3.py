@@ -33,7 +33,7 @@ def test_the_gradient_passes_through_both_features_and_not_through_the_action():
     agent = TD3_BC.agent(configs, data, [0, 0])
     noise = MemberRandom([0, 0], "target noise").normal(8, 2)
     actions = agent.policy.target_outputs(batch.next_observations).tanh()
-    actions = smoothed(actions, noise, agent.policy_noise, agent.noise_clip)
+    actions = smoothed(actions, noise, torch.tensor([0.2, 0.2]), torch.tensor([0.5, 0.5]))
     theta, network = as_double(agent.critics.parameters), agent.critics.network
     total = 0.0
     for member, weight in enumerate((0.0, 5.0)):

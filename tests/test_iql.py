@@ -58,8 +58,8 @@ def test_policy_loss_gradient_against_finite_differences():
     )
 
 
-def reference(agent, batch, member, tau, beta, value, critics, policy):
-    """Eq. 5, 6 and 7 for one member in float64, written once more."""
+def reference(agent, batch, member, tau, beta, value, new_value, critics, policy):
+    """Eq. 5 with V, Eqs. 6 and 7 with V after its step, for one member in float64."""
     states, actions = batch.observations[member].double(), batch.actions[member].double()
     inputs = torch.cat([states, actions], -1)
     q_bar = (
@@ -70,12 +70,16 @@ def reference(agent, batch, member, tau, beta, value, critics, policy):
         .min(-1)
         .values.detach()
     )
-    v = plain(agent.value_network, value, states).squeeze(-1)
-    next_v = plain(agent.value_network, value.detach(), batch.next_observations[member]).squeeze(-1)
-    u = q_bar - v
+
+    def v(parameters, observations):
+        return plain(agent.value_network, parameters, observations).squeeze(-1)
+
+    u = q_bar - v(value, states)
     value_loss = (torch.where(u < 0, 1 - tau, tau) * u**2).mean()
     alive = 1.0 - batch.terminations[member].double()
-    y = batch.rewards[member].double() + 0.99 * alive * next_v
+    y = batch.rewards[member].double() + 0.99 * alive * v(
+        new_value, batch.next_observations[member]
+    )
     critic_loss = sum(
         ((plain(agent.critics.network, critics[e], inputs).squeeze(-1) - y) ** 2).mean()
         for e in (0, 1)
@@ -83,21 +87,35 @@ def reference(agent, batch, member, tau, beta, value, critics, policy):
     n = agent.policy.network.num_parameters - 2
     mean = plain(agent.policy.network, policy[:n], states).tanh()
     log_density = torch.distributions.Normal(mean, policy[n:].exp()).log_prob(actions).sum(-1)
-    weights = (beta * u.detach()).exp().clamp(max=100.0)
+    weights = (beta * (q_bar - v(new_value, states))).exp().clamp(max=100.0)
     return value_loss, critic_loss, -(weights * log_density).mean()
 
 
 def test_the_updates_gradients_are_those_of_the_paper():
     settings = [(0.7, 3.0), (0.9, 10.0)]
-    configs = [Config(expectile=t, inverse_temperature=b, **SMALL) for t, b in settings]
+    rate = 0.01  # so large that V before and after its step give other losses
+    configs = [
+        Config(expectile=t, inverse_temperature=b, learning_rate=rate, **SMALL) for t, b in settings
+    ]
     agent, batch = make(*configs), random_batch(2)
     agent.critics.target.mul_(1.5)  # targets that differ from the critics
     value, critics, policy = (
         as_double(each) for each in (agent.value, agent.critics.parameters, agent.policy.parameters)
     )
-    losses = [
-        reference(agent, batch, p, *settings[p], value[p], critics[:, p], policy[p]) for p in (0, 1)
-    ]
+
+    def losses_with(new_value):
+        return [
+            reference(
+                agent, batch, p, *settings[p], value[p], new_value[p], critics[:, p], policy[p]
+            )
+            for p in (0, 1)
+        ]
+
+    (slope,) = torch.autograd.grad(sum(each[0] for each in losses_with(value.detach())), value)
+    new_value = value.detach() - rate * slope / (slope.abs() + 1e-8)  # Adam's first step
+    losses, of_old_value = losses_with(new_value), losses_with(value.detach())
+    for p, k in ((0, 1), (0, 2), (1, 1), (1, 2)):
+        assert abs(losses[p][k] / of_old_value[p][k] - 1.0) > 1e-3
     before = snapshot(agent)
     metrics = agent.update(batch)
     assert moved(agent, before) == {

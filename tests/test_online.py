@@ -9,9 +9,9 @@ import torch
 import hetero_bench
 from baselines import bc, car, iql, spot
 from baselines.engine import train, trained_runs
-from baselines.engine.checkpoint import read_checkpoint
+from baselines.engine.checkpoint import read_checkpoint, write_checkpoint
 from baselines.engine.fine_tuning import FineTuning
-from baselines.engine.online import Learning, Session, fine_tune
+from baselines.engine.online import Learning, fine_tune
 from baselines.engine.random import MemberRandom
 from baselines.finetune import FineTuneArguments
 from hetero_bench.runs import read_run_file
@@ -213,7 +213,7 @@ def test_an_interrupted_run_continues_to_the_same_results(form, dataset, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         fine_tune(tuning, tmp_path / "resumed", quiet=True)
     monkeypatch.setattr(Learning, "advance", advance)
-    assert Session(tuning, tmp_path / "resumed", overwrite=False).ledger.step == 20
+    assert read_checkpoint(tuning.checkpoint_path(tmp_path / "resumed"))[1]["step"] == 20
     resumed = fine_tune(tuning, tmp_path / "resumed", quiet=True)
     tensors = [
         read_checkpoint(tuning.checkpoint_path(tmp_path / name))[0]
@@ -224,6 +224,30 @@ def test_an_interrupted_run_continues_to_the_same_results(form, dataset, tmp_pat
     for one, other in zip(straight, resumed, strict=True):
         assert one.evaluations == other.evaluations
         assert one.metrics == other.metrics
+
+
+def test_a_finished_run_is_not_run_again(dataset, tmp_path, monkeypatch, capsys):
+    trained = population(dataset, tmp_path)
+    tuning = FineTuning(trained, steps=10)
+    runs = fine_tune(tuning, tmp_path, quiet=True)
+    first, second = (tuning.run_path(tmp_path, member) for member in trained.plan.members)
+    stamp = first.stat().st_mtime_ns
+    second.unlink()
+    monkeypatch.setattr(Learning, "advance", None)
+    assert fine_tune(tuning, tmp_path) == runs
+    assert "SPOT × 2 online: already trained, nothing to do" in capsys.readouterr().err
+    assert first.stat().st_mtime_ns == stamp
+    assert read_run_file(second) == [runs[1]]
+
+
+def test_a_checkpoint_of_other_code_does_not_pass_silently(dataset, tmp_path, capsys):
+    tuning = FineTuning(population(dataset, tmp_path), steps=10)
+    fine_tune(tuning, tmp_path, quiet=True)
+    path = tuning.checkpoint_path(tmp_path)
+    tensors, facts = read_checkpoint(path)
+    write_checkpoint(path, tensors, facts | {"commit": "0" * 40})
+    fine_tune(tuning, tmp_path)
+    assert f"trained by other code (commit {'0' * 40}, now " in capsys.readouterr().err
 
 
 def test_seeds_make_a_difference_and_options_too(dataset, tmp_path):

@@ -208,7 +208,7 @@ def test_killed_while_writing_records(tmp_path, monkeypatch):
         path.write_text(run.model_dump_json(by_alias=True))
 
     with monkeypatch.context() as patch:
-        patch.setattr("baselines.engine.training.write_run", write_one)
+        patch.setattr("baselines.engine.session.write_run", write_one)
         with pytest.raises(Killed):
             execute(plan(), tmp_path, quiet=True)
     interrupt(monkeypatch, after=0)  # nothing is trained again

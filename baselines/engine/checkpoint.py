@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,35 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ValueError: If the file is damaged or not a checkpoint.
     """
+    with _open(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, _facts(tensors.pop(_FACTS))
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Reads the facts of a checkpoint alone: tensors may be large.
+
+    Raises:
+        ValueError: If the file is damaged or not a checkpoint.
+    """
+    with _open(path) as file:
+        return _facts(file.get_tensor(_FACTS))
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """Opens a checkpoint; says of which file it is if something is wrong with its contents."""
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        facts = json.loads(tensors.pop(_FACTS).numpy().tobytes())
+            yield file
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged or not a checkpoint ({error!r}); delete it to start over"
         ) from error
-    return tensors, facts
+
+
+def _facts(text: Tensor) -> dict[str, Any]:
+    return json.loads(text.numpy().tobytes())
 
 
 @torch.no_grad()

@@ -141,6 +141,10 @@ class FineTuning:
         inner = plan.run_path(out, member).relative_to(out / plan.method.name)
         return out / self.name / inner
 
+    def evaluates_at(self, step: int) -> bool:
+        """Whether the members are evaluated after this many steps."""
+        return step == self.steps or (self.eval_every is not None and step % self.eval_every == 0)
+
     def next_stop(self, step: int) -> int:
         """Returns the next step after ``step`` at which to log, to evaluate or to save."""
         every = [self.log_every, self.cut_every, *([self.eval_every] if self.eval_every else [])]

@@ -32,7 +32,8 @@ from baselines.engine.plan import Plan
 from baselines.engine.precision import Precision
 from baselines.engine.preparation import action_kind
 from baselines.engine.processes import CONTEXT, worker_pool
-from baselines.engine.training import STALE, execute, make_plan
+from baselines.engine.session import STALE
+from baselines.engine.training import execute, make_plan
 from hetero_bench.runs import Run
 
 POLL_SECONDS = 0.25

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from baselines.engine.plan import Plan, config_values, dataset_record
+from baselines.engine.plan import Plan, Work, config_values, dataset_record
 from hetero_bench.provenance import package_versions
 from hetero_bench.runs import Budget, EvaluationRecord, ReferenceRecord, Run
 
@@ -79,11 +79,11 @@ class Ledger(BaseModel):
         )
 
     @classmethod
-    def of(cls, plan: Plan, facts: Mapping[str, Any], path: Path) -> Ledger:
-        """Returns the ledger kept in a plan's checkpoint.
+    def of(cls, work: Work, facts: Mapping[str, Any], path: Path) -> Ledger:
+        """Returns the ledger kept in a checkpoint.
 
         Args:
-            plan: The population.
+            work: The plan or fine-tuning that the checkpoint has to be of.
             facts: As :func:`~baselines.engine.checkpoint.read_checkpoint` gives them.
             path: The checkpoint, for the message.
 
@@ -91,7 +91,7 @@ class Ledger(BaseModel):
             ValueError: If it is the checkpoint of another plan.
         """
         ledger = cls.model_validate(facts)
-        if ledger.fingerprint != plan.fingerprint:
+        if ledger.fingerprint != work.fingerprint:
             raise ValueError(f"{path} belongs to another plan; delete it to start over")
         return ledger
 

@@ -32,7 +32,8 @@ class Actor(Protocol):
     """One member's policy on the CPU: a pure function of observations and noise.
 
     Evaluation draws the noise from the generator that it is given; an exported policy takes it as
-    an input.
+    an input. One that compares values to choose between continuous actions has an attribute
+    ``chooses``, which is true: where values are all but equal, rounding decides.
     """
 
     @property

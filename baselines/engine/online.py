@@ -23,21 +23,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.engine.checkpoint import (
-    read_checkpoint,
-    remove_partial_writes,
-    restore,
-    write_checkpoint,
-)
+from baselines.engine.checkpoint import read_checkpoint, restore
 from baselines.engine.display import Display
-from baselines.engine.evaluation import evaluate_member
+from baselines.engine.evaluators import Evaluators
 from baselines.engine.fine_tuning import FineTuning, OnlineAgent
-from baselines.engine.ledger import Ledger, LogEntry, same_results
+from baselines.engine.ledger import Ledger
 from baselines.engine.online_data import MemberEnvironments, OnlineData
 from baselines.engine.random import MemberRandom
+from baselines.engine.session import Session, claim
 from baselines.engine.trainer import Trainer
-from baselines.engine.training import claim
-from hetero_bench.runs import Run, read_run_file, write_run
+from hetero_bench.runs import Run
 
 
 def fine_tune(
@@ -66,31 +61,21 @@ def fine_tune(
         FileExistsError: If results of another run would be overwritten.
         RuntimeError: If another process is fine-tuning the same population.
     """
-    path = tuning.checkpoint_path(Path(out))
-    with claim(path.parent):
-        remove_partial_writes(path)
+    out = Path(out)
+    with claim(tuning.checkpoint_path(out)):
         display = Display(tuning.title, tuning.steps, quiet=quiet)
-        session = Session(tuning, Path(out), overwrite=overwrite)
-        if session.ledger.step < tuning.steps:
-            session.run(display)
-        else:
-            display.say(f"{tuning.title}: already fine-tuned, nothing to do")
+        session = FineTuningSession(tuning, out, display, overwrite=overwrite)
+        if not session.complete:
+            session.run()
         return session.record()
 
 
-class Session:
-    """One process's work: from the last checkpoint, or the trained population, to the records.
+class FineTuningSession(Session):
+    """Work on a fine-tuning; the ledger's steps are those in the environment."""
 
-    Attributes:
-        ledger: What has been done; its steps are those in the environment.
-    """
-
-    def __init__(self, tuning: FineTuning, out: Path, *, overwrite: bool):
-        self._tuning, self._out, self._overwrite = tuning, out, overwrite
-        self._path = tuning.checkpoint_path(out)
-        self._saved: dict[str, Tensor] | None = None
+    def __init__(self, tuning: FineTuning, out: Path, display: Display, *, overwrite: bool):
         plan, trained = tuning.population.plan, tuning.population.ledger
-        self.ledger = Ledger.begin(plan, overwrites=overwrite).model_copy(
+        beginning = Ledger.begin(plan, overwrites=overwrite).model_copy(
             update={
                 "fingerprint": tuning.fingerprint,
                 "fine_tuning": tuning.settings,
@@ -98,66 +83,31 @@ class Session:
                 "diverged": dict(trained.diverged),
             }
         )
-        if self._path.exists() and not overwrite:
-            self._saved, facts = read_checkpoint(self._path)
-            self.ledger = Ledger.model_validate(facts)
-        if self.ledger.step < tuning.steps:
-            self._refuse_overwriting(None)
+        super().__init__(tuning, plan, beginning, out, display, earlier_steps=plan.steps)
+        self._tuning = tuning
 
-    def _refuse_overwriting(self, own: list[Run] | None) -> None:
-        for number, member in enumerate(self._tuning.population.plan.members):
-            path = self._tuning.run_path(self._out, member)
-            same = own and path.exists() and same_results(read_run_file(path)[0], own[number])
-            if path.exists() and not same and not self._overwrite:
-                raise FileExistsError(
-                    f"results of another run are in the way: {path}. Give another output folder, "
-                    "or overwrite them (--overwrite)."
-                )
-
-    def run(self, display: Display) -> None:
+    def run(self) -> None:
         """Fine-tunes to the end, with logs, evaluations and checkpoints on the way."""
-        tuning, ledger = self._tuning, self.ledger
+        tuning, ledger, display = self._tuning, self.ledger, self.display
         learning = Learning(tuning)
         restore(learning.trainer.state_dict(), read_checkpoint(tuning.population.path)[0])
-        if self._saved is not None:
-            restore(learning.state_dict(), self._saved)
-            display.say(f"{tuning.title}: resuming at step {ledger.step:,} from {self._path}")
+        if self.saved is not None:
+            restore(learning.state_dict(), self.saved)
+            self._say_resuming()
         clock = time.perf_counter()
-        with contextlib.closing(learning), display.running(ledger.step):
+        evaluators = Evaluators(self.plan, 0, display.paused)
+        with contextlib.closing(learning), display.running(ledger.step), evaluators:
             while ledger.step < tuning.steps:
                 stop = tuning.next_stop(ledger.step)
                 learning.advance(stop)
                 display.update(stop)
-                ledger.step = stop
-                done = tuning.population.plan.steps + stop
-                ledger.log.append(LogEntry(step=done, metrics=learning.trainer.take_metrics()))
-                for number in learning.trainer.frozen():
-                    ledger.diverged.setdefault(number, done)
-                evaluates = tuning.eval_every and stop % tuning.eval_every == 0
-                if evaluates or stop == tuning.steps:
-                    with display.paused():
-                        self._evaluate(learning.trainer, done)
+                self._advanced(stop, learning.trainer)
+                self._begin_evaluations(evaluators, learning.trainer)
+                self._take_evaluations(evaluators)
                 ledger.wall_seconds += time.perf_counter() - clock
                 clock = time.perf_counter()
                 if stop % tuning.cut_every == 0 or stop == tuning.steps:
-                    state = learning.state_dict()
-                    write_checkpoint(self._path, state, ledger.model_dump(mode="json"))
-
-    def _evaluate(self, trainer: Trainer, step: int) -> None:
-        plan = self._tuning.population.plan
-        for number, member in enumerate(plan.members):
-            actor = trainer.agent.actor(number)
-            record = evaluate_member(member, actor, step, plan.evaluation_episodes)
-            self.ledger.evaluations[number].append(record)
-
-    def record(self) -> list[Run]:
-        """Writes the run records and returns them."""
-        tuning, plan = self._tuning, self._tuning.population.plan
-        runs = self.ledger.runs(plan)
-        self._refuse_overwriting(runs)
-        for member, run in zip(plan.members, runs, strict=True):
-            write_run(run, tuning.run_path(self._out, member))
-        return runs
+                    self._save(learning.state_dict())
 
 
 class Learning:

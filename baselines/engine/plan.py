@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -19,6 +19,32 @@ from baselines.engine.method import Method, get_method
 from baselines.engine.precision import PRECISIONS, Precision
 from baselines.engine.preparation import action_kind
 from hetero_bench.runs import DatasetRecord
+
+
+class Work(Protocol):
+    """What is done with a population, from a checkpoint to its records: a plan, or more."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps it takes."""
+        ...
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of all that determines the results."""
+        ...
+
+    def checkpoint_path(self, out: Path) -> Path:
+        """Returns where the checkpoint lies, below a folder for results."""
+        ...
+
+    def run_path(self, out: Path, member: Member) -> Path:
+        """Returns where a member's run record lies, below a folder for results."""
+        ...
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether the members are evaluated after this many steps."""
+        ...
 
 
 @dataclass(frozen=True)

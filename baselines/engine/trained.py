@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from baselines.engine.checkpoint import read_checkpoint, restore
+from baselines.engine.checkpoint import read_checkpoint, read_facts, restore
 from baselines.engine.ledger import Ledger, same_results
 from baselines.engine.members import Member
 from baselines.engine.method import Actor
@@ -86,8 +86,7 @@ def trained_actors(plan: Plan, out: str | os.PathLike[str] = "runs") -> list[Act
     path = plan.checkpoint_path(Path(out))
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint {path}; train this plan first")
-    _, facts = read_checkpoint(path)
-    ledger = Ledger.of(plan, facts, path)
+    ledger = Ledger.of(plan, read_facts(path), path)
     if ledger.step < plan.steps:
         raise FileNotFoundError(
             f"{path} is at step {ledger.step:,} of {plan.steps:,}; train it on first"
@@ -149,7 +148,7 @@ def _populations(folder: Path) -> Iterator[TrainedPopulation | str]:
     """Yields the trained populations of a folder, or why one cannot be read."""
     for path in sorted(folder.glob("population-*/checkpoint.safetensors")):
         try:
-            ledger = Ledger.model_validate(read_checkpoint(path)[1])
+            ledger = Ledger.model_validate(read_facts(path))
             if ledger.plan is None:
                 raise ValueError("written by an earlier version; train again")
             plan = Plan.of_document(ledger.plan)

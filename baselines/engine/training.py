@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 
 import hetero_bench
-from baselines.engine.checkpoint import (
-    read_checkpoint,
-    remove_partial_writes,
-    restore,
-    write_checkpoint,
-)
+from baselines.engine.checkpoint import restore
 from baselines.engine.display import Display
 from baselines.engine.evaluators import Evaluators
-from baselines.engine.ledger import Ledger, LogEntry, same_results
+from baselines.engine.ledger import Ledger
 from baselines.engine.members import make_members
 from baselines.engine.method import Method, get_method, method_forms
 from baselines.engine.plan import Plan
 from baselines.engine.precision import Precision
 from baselines.engine.preparation import action_kind
+from baselines.engine.session import Session, claim
 from baselines.engine.tensorboard import Curves
 from baselines.engine.trainer import Trainer
-from hetero_bench.runs import Run, read_run_file, write_run
+from hetero_bench.runs import Run
 
 CHUNK = 50
 """Updates between two looks at the clock."""
-
-STALE = "trained by other code ({}); to train again delete checkpoints, or overwrite the results"
-"""Said of a checkpoint whose code differs from the present one in the way given."""
 
 
 def make_plan(
@@ -174,91 +165,22 @@ def execute(
             and no evaluation of an earlier step is still going on.
     """
     out = Path(out)
-    with claim(plan.checkpoint_path(out).parent):
-        remove_partial_writes(plan.checkpoint_path(out))
+    with claim(plan.checkpoint_path(out)):
         display = Display(plan.title, plan.steps, quiet=quiet, on_step=on_step)
-        session = Session(plan, out, display, overwrite=overwrite)
-        if session.stale is not None:
-            display.say(f"{plan.title}: {STALE.format(session.stale)}")
-            if on_stale is not None:
-                on_stale(session.stale)
+        session = TrainingSession(plan, out, display, overwrite=overwrite)
+        if session.stale is not None and on_stale is not None:
+            on_stale(session.stale)
         if not session.complete:
             curves = Curves(plan, out, session.ledger.step) if tensorboard else None
             session.train(checkpoint_seconds, curves, evaluation_workers)
         return session.record()
 
 
-@contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Keeps other processes from training the same population during the block."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise RuntimeError(
-            f"another process is training this population in {folder}; wait for it, or give "
-            "another output folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-class Session:
-    """One process's work on a plan: from the last checkpoint, or the beginning, to the records.
-
-    Attributes:
-        ledger: What has been done.
-        stale: How the code that did it differs from the present one; None if it does not.
-    """
+class TrainingSession(Session):
+    """Work on a plan."""
 
     def __init__(self, plan: Plan, out: Path, display: Display, *, overwrite: bool):
-        self.plan = plan
-        self.out = out
-        self.path = plan.checkpoint_path(out)
-        self.display = display
-        self.saved = None
-        self.stale: str | None = None
-        self.ledger = Ledger.begin(plan, overwrites=overwrite)
-        if self.path.exists():
-            tensors, facts = read_checkpoint(self.path)
-            ledger = Ledger.of(plan, facts, self.path)
-            if not (ledger.recorded and overwrite):
-                self.stale = ledger.made_elsewhere(self.ledger)
-                self.saved, self.ledger = tensors, ledger
-                self.ledger.overwrites |= overwrite
-        if not self.complete and not self.ledger.overwrites:
-            self._refuse_overwriting()
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything is done but for the records."""
-        return self.ledger.step == self.plan.steps and not self._unevaluated()
-
-    def _unevaluated(self) -> list[int]:
-        """Returns the numbers of the members whose evaluation at the present step is missing."""
-        if self.ledger.step == 0 or not self.plan.evaluates_at(self.ledger.step):
-            return []
-        evaluations = enumerate(self.ledger.evaluations)
-        return [each for each, own in evaluations if not own or own[-1].step < self.ledger.step]
-
-    def _refuse_overwriting(self, own: Sequence[Run] | None = None) -> None:
-        """Raises an error if a member's place is taken by a run other than its own."""
-        taken = []
-        for number, member in enumerate(self.plan.members):
-            path = self.plan.run_path(self.out, member)
-            if path.exists() and (
-                own is None or not same_results(read_run_file(path)[0], own[number])
-            ):
-                taken.append(str(path))
-        if taken:
-            more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
-            raise FileExistsError(
-                f"results of another run are in the way: {', '.join(taken[:3])}{more}. Give "
-                "another output folder, or overwrite them (--overwrite)."
-            )
+        super().__init__(plan, plan, Ledger.begin(plan, overwrites=overwrite), out, display)
 
     def train(
         self, checkpoint_seconds: float, curves: Curves | None, evaluation_workers: int
@@ -273,7 +195,7 @@ class Session:
         trainer = Trainer.of(plan)
         if self.saved is not None:
             restore(trainer.state_dict(), self.saved)
-            display.say(f"{display.title}: resuming at step {ledger.step:,} from {self.path}")
+            self._say_resuming()
         clock = saved_at = time.perf_counter()
         evaluators = Evaluators(plan, evaluation_workers, display.paused)
         with display.running(ledger.step), evaluators:
@@ -285,11 +207,9 @@ class Session:
                     display.update(min(step + CHUNK, stop))
                 if plan.evaluates_at(stop):
                     self._take_evaluations(evaluators, curves, wait=True)
-                ledger.step = stop
-                ledger.log.append(LogEntry(step=stop, metrics=trainer.take_metrics()))
+                entry = self._advanced(stop, trainer)
                 if curves is not None:
-                    curves.log(ledger.log[-1])
-                self._report_frozen(trainer)
+                    curves.log(entry)
                 self._begin_evaluations(evaluators, trainer)
                 self._take_evaluations(evaluators, curves)
                 now = time.perf_counter()
@@ -308,46 +228,3 @@ class Session:
         if trainer.refresh_seconds > 0.0:
             share = trainer.refresh_seconds / trainer.seconds
             display.say(f"{display.title}: {share:.1%} of training time went into refreshing")
-
-    def _begin_evaluations(self, evaluators: Evaluators, trainer: Trainer) -> None:
-        numbers = self._unevaluated()
-        if numbers:
-            actors = {number: trainer.agent.actor(number) for number in numbers}
-            evaluators.begin(self.ledger.step, actors)
-
-    def _take_evaluations(
-        self, evaluators: Evaluators, curves: Curves | None, *, wait: bool = False
-    ) -> None:
-        for number, record in evaluators.take(wait=wait):
-            self.ledger.evaluations[number].append(record)
-            if curves is not None:
-                curves.evaluated(number, record)
-
-    def _report_frozen(self, trainer: Trainer) -> None:
-        for number in trainer.frozen():
-            if number not in self.ledger.diverged:
-                self.ledger.diverged[number] = self.ledger.step
-                self.display.say(
-                    f"{self.plan.method.title} on {self.plan.members[number]} became non-finite "
-                    f"before step {self.ledger.step:,}; it is frozen at its last finite parameters"
-                )
-
-    def _save(self, state: dict[str, Any]) -> None:
-        write_checkpoint(self.path, state, self.ledger.model_dump(mode="json"))
-
-    def record(self) -> list[Run]:
-        """Writes the run records that are missing and returns all of them."""
-        ledger, runs = self.ledger, self.ledger.runs(self.plan)
-        if ledger.recorded or not ledger.overwrites:
-            self._refuse_overwriting(own=runs)
-        for member, run in zip(self.plan.members, runs, strict=True):
-            path = self.plan.run_path(self.out, member)
-            if not (ledger.recorded and path.exists()):
-                write_run(run, path)
-        if ledger.recorded:
-            self.display.say(f"{self.display.title}: already trained, nothing to do")
-        else:
-            ledger.recorded = True
-            tensors, _ = read_checkpoint(self.path)
-            self._save(tensors)
-        return runs

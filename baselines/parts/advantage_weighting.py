@@ -10,7 +10,7 @@ from torch import Tensor
 
 from baselines.parts.gaussian import normal_log_density
 
-LOG_STD_RANGE = (-20.0, 2.0)
+LOG_STD_RANGE = (-5.0, 2.0)
 """Bounds of the policy's log standard deviation, as in the code of IQL's authors."""
 
 _STD_FLOOR = 1e-5  # added to the standard deviation of advantages, as in the code of AWR's authors

@@ -7,7 +7,7 @@ ICML 2018:
         ã = clip(π̄(s') + clip(ε, -c, c), -1, 1),   ε ~ N(0, σ²)                Eq. 14
 
 The policy and all targets move with every ``policy_delay``-th update of the critics. What the
-policy climbs is the method's affair.
+policy climbs is the method's affair. A plug-in may add to the loss of Q (parts/penalties.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from baselines.engine.members import per_member, shared
 from baselines.engine.random import MemberRandom
 from baselines.parts.critics import Critics, smoothed, squared_error, td_targets
 from baselines.parts.initialisation import small_output, uniform_fan_in
+from baselines.parts.networks import NormPlace
+from baselines.parts.penalties import CriticPenalty, penalised
 from baselines.parts.policies import Policy
 
 POLICY_OUTPUT, CRITIC_OUTPUT = 1e-3, 3e-3
@@ -55,6 +57,8 @@ class TD3:
         policy_rate: (P,) Adam's step sizes for the policy.
         dropout: Probability with which a hidden unit of policy and target policy is dropped.
         small_outputs: Start from nearly zero actions and values.
+        critic_norm: Where the critics' hidden layers have layer normalisation.
+        critic_penalty: Is added to the loss of the critics.
 
     Attributes:
         critics: Q_i and Q̄_i.
@@ -71,6 +75,8 @@ class TD3:
         policy_rate: Tensor,
         dropout: float = 0.0,
         small_outputs: bool = False,
+        critic_norm: NormPlace = "none",
+        critic_penalty: CriticPenalty | None = None,
     ):
         hidden_sizes = shared(configs, "hidden_sizes")
         self.critics = Critics(
@@ -78,6 +84,7 @@ class TD3:
             seeds,
             hidden_sizes,
             critic_rate,
+            norm=critic_norm,
             initialiser=small_output(CRITIC_OUTPUT) if small_outputs else uniform_fan_in,
         )
         self.policy = Policy(
@@ -88,6 +95,7 @@ class TD3:
             dropout=dropout,
             initialiser=small_output(POLICY_OUTPUT) if small_outputs else uniform_fan_in,
         )
+        self._critic_penalty = critic_penalty
         self._noise = MemberRandom(seeds, "target noise", data.device)
         self._delay: int = shared(configs, "policy_delay")
         self._discount = per_member(configs, "discount", data.device)
@@ -118,20 +126,6 @@ class TD3:
         next_values = self.critics.target_values(batch.next_observations, next_actions).amin(0)
         return td_targets(batch.rewards, batch.terminations, next_values, self._discount)
 
-    def critic_loss(self, batch: Batch, next_actions: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the (P,) loss of the critics and their metrics, (P,) each.
-
-        A method that adds a penalty of its own does so before it takes the step.
-
-        Args:
-            batch: Transitions.
-            next_actions: (P, B, act) ã.
-        """
-        targets = self.targets(batch, next_actions)
-        values = self.critics(batch.observations, batch.actions)
-        loss = squared_error(values, targets)
-        return loss, {"loss": loss, "q_data": values.mean((0, -1)), "target": targets.mean(-1)}
-
     def improve_critics(self, batch: Batch, active: Tensor) -> dict[str, Tensor]:
         """Takes one gradient step on the critics.
 
@@ -142,9 +136,15 @@ class TD3:
         Returns:
             Metrics, (P,) each.
         """
-        loss, metrics = self.critic_loss(batch, self.target_actions(batch))
+        next_actions = self.target_actions(batch)
+        targets = self.targets(batch, next_actions)
+        values = self.critics(batch.observations, batch.actions)
+        td = squared_error(values, targets)
+        penalty = self._critic_penalty
+        loss, of_plug_in = penalised(penalty, td, td, self.critics, batch, next_actions)
         self.critics.optimiser.minimise(loss, active)
-        return metrics
+        metrics = {"loss": loss, "q_data": values.mean((0, -1)), "target": targets.mean(-1)}
+        return metrics | of_plug_in
 
     def track(self, active: Tensor) -> None:
         """Moves the targets of critics and policy where (P,) active."""

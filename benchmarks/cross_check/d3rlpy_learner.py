@@ -10,8 +10,9 @@ It runs in d3rlpy's own environment, which needs nothing of this repository: dat
         --out out.npz
 
 ``replay`` takes one update per row of (K, B) transitions, and saves all weights before and after
-with what every update returned. ``serve`` reads numbers of updates from its standard input, one per
-line, takes them, and answers each with a line, so that another process can time it.
+with what every update returned; and before every update the policy's log standard deviation, if it
+has one that is the same in all states. ``serve`` reads numbers of updates from its standard input,
+one per line, takes them, and answers each with a line, so that another process can time it.
 """
 
 from __future__ import annotations
@@ -137,12 +138,19 @@ def weights(learner: Learner, prefix: str) -> dict[str, np.ndarray]:
 
 def replay(learner: Learner, rows: np.ndarray, out: Path) -> None:
     buffer = learner.buffer
-    arrays, metrics = weights(learner, "before"), []
+    policy = learner.algo.impl.modules.policy
+    shared_std = "_logstd" in dict(policy.named_parameters())
+    somewhere = torch.zeros(1, *learner.algo.impl.observation_shape)
+    arrays, metrics, log_stds = weights(learner, "before"), [], []
     for batch in rows:
+        if shared_std:
+            log_stds.append(policy(somewhere).logstd[0].detach().numpy())
         found = [buffer.buffer[int(row)] for row in batch]
         transitions = [buffer.transition_picker(episode, index) for episode, index in found]
         metrics.append(learner.algo.update(TransitionMiniBatch.from_transitions(transitions)))
     arrays |= weights(learner, "after")
+    if shared_std:
+        arrays["log_std"] = np.array(log_stds)
     arrays |= {f"metrics/{name}": np.array([each[name] for each in metrics]) for name in metrics[0]}
     np.savez(out, **arrays)
 

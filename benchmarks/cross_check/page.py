@@ -96,7 +96,7 @@ def weights_table(folder: Path = SCORES) -> str:
     """Returns the Markdown table of what equal weights came to."""
     path = folder / "equal_weights.json"
     entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    header = ("method", "updates", "quantity", "moved by, or mean", "difference from d3rlpy")
+    header = ("method", "updates", "quantity", "moved by, or value", "difference from d3rlpy")
     rows = []
     for entry in entries:
         size, difference, error = entry["size"], entry["difference"], entry["error"]

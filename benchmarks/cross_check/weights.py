@@ -36,7 +36,8 @@ class Check:
         changes: Settings that leave nothing to chance, or nothing that moves.
         networks: d3rlpy's networks whose weights have to be equal afterwards.
         losses: For updates that move nothing: d3rlpy's loss as a linear combination of our metrics.
-            The means over all updates, of one batch, are compared.
+            The means over all updates, of one batch, are compared. One update is enough where no
+            random numbers enter.
     """
 
     case: str
@@ -56,8 +57,24 @@ CHECKS = (
         changes={"policy_noise": 0.0, "policy_delay": 1},
         networks=("policy", "targ_policy", *_CRITICS),
     ),
-    # The policy is left out: its weights come from V before or after its step.
-    Check("iql", updates=20, changes={}, networks=("value_func", *_CRITICS)),
+    # The targets of Q have V before its step in d3rlpy and after it here, which without a discount
+    # is the same; where nothing moves, it is, too.
+    Check(
+        "iql",
+        updates=20,
+        changes={"discount": 0.0},
+        networks=("policy", "value_func", *_CRITICS),
+    ),
+    Check(
+        "iql",
+        updates=1,
+        changes={"learning_rate": 1e-30},
+        losses={
+            "v_loss": {"value_loss": 1.0},
+            "actor_loss": {"policy_loss": 1.0},
+            "q_loss": {"critic_loss": 1.0},
+        },
+    ),
     Check(
         "cql_max_backup",
         updates=200,
@@ -114,7 +131,8 @@ def replay(check: Check, dataset: hetero_bench.Dataset, python: str) -> list[dic
     Returns:
         One entry per network or loss: ``case``, ``updates``, ``quantity``, ``size`` (the largest
         change of a weight, or d3rlpy's mean loss), ``difference`` (the largest one of a weight, or
-        of the means) and ``error`` (standard error of the difference of means, None for weights).
+        of the means) and ``error`` (standard error of the difference of means, None for weights and
+        for one update).
     """
     case = CASES[check.case]
     config = dataclasses.replace(case.config(dataset.spec), **check.changes)
@@ -135,7 +153,9 @@ def replay(check: Check, dataset: hetero_bench.Dataset, python: str) -> list[dic
     copy_weights(agent, theirs)
     begun = {name: view.clone() for name, view in network_parameters(agent).items()}
     metrics = []
-    for batch_rows in rows:
+    for number, batch_rows in enumerate(rows):
+        if "log_std" in theirs:
+            copy_log_std(agent, theirs["log_std"][number])
         batch = trainer.data.take(torch.from_numpy(batch_rows.copy()).unsqueeze(0))
         phase = [agent.phase(0)] if isinstance(agent, PhasedAgent) else []
         update = agent.update(batch, *phase)
@@ -149,7 +169,8 @@ def replay(check: Check, dataset: hetero_bench.Dataset, python: str) -> list[dic
     for name, parts in check.losses.items():
         ours = np.array([sum(parts[each] * one[each] for each in parts) for one in metrics])
         compared = means(ours, theirs[f"metrics/{name}"])
-        found.append(entry | {"quantity": f"mean `{name}`"} | compared)
+        quantity = f"mean `{name}`" if check.updates > 1 else f"`{name}`"
+        found.append(entry | {"quantity": quantity} | compared)
     return found
 
 
@@ -163,23 +184,35 @@ def copy_weights(agent: Any, file: Mapping[str, np.ndarray]) -> None:
             view[: len(parameters)] = parameters
 
 
+def copy_log_std(agent: Any, log_std: np.ndarray) -> None:
+    """Gives an agent's policy (act,) log standard deviations that are the same in all states.
+
+    Both libraries learn them, but not as the same function of a parameter; with these given, all
+    else that a policy learns has to be equal.
+    """
+    agent.policy.network.extra(agent.policy.parameters.detach())[0] = torch.from_numpy(log_std)
+
+
 def moved(
     begun: Tensor, ended: Tensor, file: Mapping[str, np.ndarray], name: str
 ) -> dict[str, float | None]:
     """Returns how far a network's weights have moved, and how far from d3rlpy's they are."""
     theirs = flat(read_layers(file, f"after/{name}"))
+    layers = slice(len(theirs))  # parameters that are no layer's come after these
     return {
-        "size": float((ended - begun).abs().max()),
-        "difference": float((ended - theirs).abs().max()),
+        "size": float((ended - begun)[layers].abs().max()),
+        "difference": float((ended[layers] - theirs).abs().max()),
         "error": None,
     }
 
 
 def means(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float | None]:
-    """Returns the difference of the means of two (K,) samples with its standard error."""
-    variance = ours.var(ddof=1) / len(ours) + theirs.var(ddof=1) / len(theirs)
+    """Returns the difference of the means of two (K,) samples with its error, None for one each."""
+    error = None
+    if len(ours) > 1:
+        error = float(np.sqrt(ours.var(ddof=1) / len(ours) + theirs.var(ddof=1) / len(theirs)))
     return {
         "size": float(theirs.mean()),
         "difference": float(ours.mean() - theirs.mean()),
-        "error": float(np.sqrt(variance)),
+        "error": error,
     }
