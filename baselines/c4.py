@@ -34,6 +34,8 @@ What the paper leaves open, and how it is here:
   means and covariances, all gradients are outliers to most of the mixture after 200 updates, and
   one cluster takes everything: measured on TD3+BC, 1.0 effective clusters in one seed of two, where
   they are 4.4 and 4.9 like this (the paper reports about 5).
+- A component that has lost all its transitions stays empty, as EM leaves it.
+- If the first fit fails, as in data without any next action, batches are uniform, and stay so.
 - The pool is the dataset if it has at most ``pool`` transitions, otherwise drawn anew at every
   refresh, spread over the dataset.
 - Transitions without a next action are trained on, but have no pair: r_iz = p_z, and not in Ĉ.
@@ -52,7 +54,7 @@ With K = 1 and λ = 0 this is the backbone, bit for bit, if the pool holds the d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -67,7 +69,12 @@ from baselines.engine.method import Method, PhasedAgent
 from baselines.engine.random import MemberRandom
 from baselines.parts.clustering import Clustering
 from baselines.parts.critics import Critics
-from baselines.parts.cross_covariance import GradientKind, cross_penalty, gradients
+from baselines.parts.cross_covariance import (
+    GradientKind,
+    cross_penalty,
+    gradients,
+    successive_inputs,
+)
 from baselines.parts.penalties import CriticPenalty
 from baselines.parts.policies import DeterministicActor
 from baselines.parts.td_residual import gradient_cosines
@@ -167,8 +174,7 @@ class CovariancePenalty:
 
     def pairs(self, critics: Critics, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the (E, P, B, m) rows g' and g of a batch."""
-        x = torch.cat([batch.observations, batch.actions], dim=-1)
-        following = torch.cat([batch.next_observations, batch.next_actions], dim=-1)
+        following, x = successive_inputs(batch)
         parameters = critics.parameters if self.next_network == "online" else critics.target
         return (
             gradients(critics.network, parameters, following, self.kind),
@@ -258,14 +264,13 @@ class Agent:
 
 
 def _on(backbone: Method, name: str, config: type) -> Method:
-    return Method(
+    return replace(
+        backbone,
         name=name,
         title=f"C4 ({backbone.title})",
         paper="Qiao et al., 2025",
         config=config,
         agent=partial(Agent, backbone.agent),
-        actions="continuous",
-        prepare=backbone.prepare,
         overrides={**backbone.overrides, **QUALITY},
     )
 

@@ -1,7 +1,8 @@
 """Conservative Q-learning (CQL) for continuous actions.
 
 Kumar, Zhou, Tucker and Levine, "Conservative Q-Learning for Offline Reinforcement Learning",
-NeurIPS 2020: CQL(H) on soft actor-critic, in the form of the authors' code:
+NeurIPS 2020: CQL(H) on soft actor-critic, in the form of JaxCQL (young-geng/JaxCQL), the code that
+the ReDS paper builds on:
 
     Q:  min_θ  Σ_i { E_D[ (Q_i(s,a) - y)² ] + w · diff_i }                     Eq. 4
         diff_i = E_D[ log Σ_a exp Q_i(s,a) - Q_i(s,a) ]
@@ -14,8 +15,12 @@ estimate is a sum, not a mean: it carries a constant log 3K.
 ``gap`` makes w a multiplier that holds diff at the gap (Eq. 30): the penalty is then
 α' w (diff_i - gap), and α' >= 0 ascends on it.
 
-All losses are computed before any step is taken, as in the authors' code. That code's policy also
-learns a scale and an offset of its log standard deviation, which are left out here.
+All losses are computed before any step is taken, as in JaxCQL. Its policy also learns a scale and
+an offset of its log standard deviation, which are left out here, and its α' begins at e, here at 1.
+The authors' own code (aviralkumar2907/CQL) is another: α and α' take their steps first, the gap is
+subtracted from w diff and not from diff, and with ``max_backup`` each critic has a best action of
+its own. Settings are those of CORL (Tarasov et al., "CORL: Research-oriented Deep Offline
+Reinforcement Learning Library", NeurIPS 2023).
 """
 
 from __future__ import annotations
@@ -45,14 +50,15 @@ class Config:
     """Hyperparameters of CQL. Defaults are those for locomotion."""
 
     penalty: float = 10.0
-    """w, weight of the penalty (α in Eq. 4; half as much as where the TD error has a factor ½)."""
+    """w, weight of the penalty: twice the α of Eq. 4, where the TD error has a factor ½."""
     gap: float | None = None
     """Value at which a multiplier holds diff, in units of value; None for no multiplier. Given or
     not for all members alike."""
     samples: int = 10
     """K, actions per state from each of three distributions; the same for all members."""
     diff_min: float | None = None
-    """Values of diff that are smaller, of single transitions, are raised to this; None for no."""
+    """Values of diff that are smaller, of single transitions, are raised to this; None for no.
+    Given or not for all members alike."""
     max_backup: bool = False
     """Back up the best of K actions instead of one; the same for all members."""
     discount: float = 0.99

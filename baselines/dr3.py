@@ -9,8 +9,7 @@ layer at (s, a) and at the successor grow alike, which the penalty counters:
 
 L is the backbone's loss of its critics, a' what the backbone backs up in s' (with several, one of
 them), m = 0 where the episode terminated. The gradient passes through both features, not through
-a'. The product is taken as it is; code that is around takes its absolute value, which is the same
-for features that come out of a ReLU.
+a'. The product is taken as it is; of features that come out of a ReLU it is never negative.
 
 c₀ was not found for these datasets: sweep {0.001, 0.01, 0.03}.
 """
@@ -18,7 +17,7 @@ c₀ was not found for these datasets: sweep {0.001, 0.01, 0.03}.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -101,15 +100,13 @@ def _agent(
 
 
 def _on(backbone: Method, name: str, config: type) -> Method:
-    return Method(
+    return replace(
+        backbone,
         name=name,
         title=f"DR3 ({backbone.title})",
         paper="Kumar et al., ICLR 2022",
         config=config,
         agent=partial(_agent, backbone.agent),
-        actions="continuous",
-        prepare=backbone.prepare,
-        overrides=backbone.overrides,
     )
 
 

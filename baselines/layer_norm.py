@@ -8,7 +8,7 @@ normalised, then ReLU; nothing else of the backbone changes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from baselines import cql, td3_bc
 from baselines.engine.method import Method
@@ -32,15 +32,12 @@ class TD3BCConfig(td3_bc.Config):
 
 
 def _on(backbone: Method, name: str, config: type) -> Method:
-    return Method(
+    return replace(
+        backbone,
         name=name,
         title=f"LN ({backbone.title})",
         paper="Yue et al., NeurIPS 2023",
         config=config,
-        agent=backbone.agent,
-        actions="continuous",
-        prepare=backbone.prepare,
-        overrides=backbone.overrides,
     )
 
 

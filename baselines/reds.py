@@ -14,7 +14,8 @@ holds to be bad. Each update, in the order of Algorithm 1 and on one batch:
 
 with P_π what CQL pushes down, log Σ_a exp Q_i(s,a) estimated with the same 3K actions, and the
 policy π, its temperature, the targets y, w and the multiplier that holds diff at a gap as in
-:mod:`baselines.cql`. Eq. 9 has a factor ½ at the TD error that neither code nor CQL has: w is 2α.
+:mod:`baselines.cql`. Eq. 9, as CQL's Eq. 4, has a factor ½ at the TD error, which codes leave out:
+w is 2α.
 The losses of π and of Q are both computed before either takes its step, as in CQL; ρ takes its
 step first, and π's loss and A share their a_π.
 
@@ -77,10 +78,10 @@ from baselines.parts.soft_actor_critic import (
 )
 
 LARGEST_ACTION = 0.999
-"""The data's actions are clipped to this where ρ is fitted, as by the code of CQL that the paper
-builds on (JaxCQL, a later version). Of the AntMaze's actions a fifth are at their bounds; with 1 -
-1e-6 those would lie at ±7 before the tanh, and the Gaussian that covers them would have twice as
-many there."""
+"""The data's actions are clipped to this where ρ is fitted. JaxCQL, which the paper builds on,
+clips them so wherever they are used (``clip_action``, in its later versions; which one the paper
+had is not stated). Of the AntMaze's actions a fifth are at their bounds; with 1 - 1e-6 those would
+lie at ±7 before the tanh, and the Gaussian that covers them would have twice as many there."""
 RHO_LOG_STD_RANGE = (-5.0, 2.0)
 """Bounds of ρ's log standard deviation. Where all actions are at a bound, likelihood has no
 maximum; the policy's bound of -20 would leave their density without digits."""
@@ -112,8 +113,8 @@ OVERRIDES = {
     **cql.OVERRIDES,
     # Figure 10, where it differs from CQL's settings, and appendix F.1 for τ. The appendix has
     # three layers for critics and policy, a gap of 1 and the policy's step size of 1e-4, the
-    # figure four and two layers, 0.8 and 3e-4: sizes and gap are the figure's, the step size, as
-    # that of CQL's code, the appendix's.
+    # figure four and two layers, 0.8 and 3e-4: sizes and gap are the figure's, the step size is
+    # the appendix's, and CQL's here.
     "antmaze": {
         **cql.OVERRIDES["antmaze"],
         "critic_sizes": (256, 256, 256, 256),

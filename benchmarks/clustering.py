@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -79,12 +79,9 @@ def seconds(action: Callable[[], object], device: str) -> float:
     return clock() - begun
 
 
-def cost(make: Callable[[], Trainer], updates: int, arguments: Arguments) -> Cost:
-    """Times the parts of C4, alternately."""
-    ours, plain = make(), make()
+def cost(ours: Trainer, plain: Trainer, updates: int, arguments: Arguments) -> Cost:
+    """Times the parts of C4, alternately; ``plain`` has no penalty."""
     agent: Any = ours.agent
-    penalised: Any = plain.agent
-    penalised.backbone.critic_penalty = None
     actions: list[tuple[Callable[[], object], int]] = [
         (lambda: ours.advance(updates), updates),
         (lambda: plain.advance(updates), updates),
@@ -113,12 +110,16 @@ def main(arguments: Arguments) -> None:
         for name, updates in zip(arguments.methods, arguments.updates, strict=True):
             method = get_method(name)
             config = method.config(gradient=arguments.gradient)
-            group = [Member(dataset, config, seed) for seed in range(arguments.members)]
-
-            def make(method=method, group=group) -> Trainer:
-                return Trainer(method, group, arguments.device, steps=1_000_000)
-
-            found = cost(make, updates, arguments)
+            ours, plain = (
+                Trainer(
+                    method,
+                    [Member(dataset, each, seed) for seed in range(arguments.members)],
+                    arguments.device,
+                    steps=1_000_000,
+                )
+                for each in (config, replace(config, penalty_weight=0.0))
+            )
+            found = cost(ours, plain, updates, arguments)
             times = [f"{1e3 * found.update:.1f}", f"{1e3 * found.fit:.0f}"]
             shares = found.shares(config.refresh_interval)
             table.add_row(method.title, f"{rows:,}", *times, *shares)

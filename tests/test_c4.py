@@ -165,6 +165,20 @@ def test_batches_are_of_the_clusters_of_the_last_refresh():
     assert torch.equal(batch.rewards, trainer.data.rows.rewards[rows])
 
 
+def test_batches_are_of_the_members_own_datasets():
+    config = c4.TD3BCConfig(**PLUG_IN, **SMALL)
+    group = [
+        Member(each, config, 0) for each in (DATASET, point("other", episodes=5), DATASET.subset(9))
+    ]
+    trainer = Trainer(TD3_BC, group, "cpu", steps=100)
+    trainer.advance(10)
+    first = trainer.data.offsets
+    for _ in range(20):
+        rows = trainer.agent.sample(trainer.batches, 16).row
+        assert (rows >= first[:, None]).all()
+        assert (rows < (first + trainer.data.sizes)[:, None]).all()
+
+
 def test_members_may_differ_in_their_numbers_of_clusters():
     """A member of a sweep is as it would be alone."""
     configs = [c4.TD3BCConfig(clusters=k, **PLUG_IN, **SMALL) for k in (1, 2, 5)]

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +12,18 @@ from baselines.parts.input_gradients import values_and_gradients
 from baselines.parts.networks import MLP
 from baselines.reproduce.c4_covariance import Reproduction
 from baselines.reproduce.c4_covariance.observation import Clusters, Study, input_gradients, observe
-from baselines.reproduce.c4_covariance.page import claim_rows, write_page
+from baselines.reproduce.c4_covariance.page import claim_rows, render, write_page
 from tests.toy import point
 
-NAMES = ("trace_exact", "trace_feature", "cosine_variance", "cosine_mean")
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = (
+    "trace_exact",
+    "trace_feature",
+    "correlation_exact",
+    "correlation_feature",
+    "cosine_variance",
+    "cosine_mean",
+)
 
 
 def study_of(**changes):
@@ -27,20 +38,23 @@ def study_of(**changes):
         "fit_trace_cluster": [[1.0, 3.0]] * 4,
         "fit_trace_uniform": [[2.0, 2.0]] * 4,
     }
+    arms["TD3+BC"]["trace_exact"] = [[2.0, 2.2], [0.0, 0.0], [2.0, 2.1], [3.0, 2.1]]
     arms["TD3+BC"]["cosine_variance"] = [[9.0, 9.0], [9.0, 9.0], [0.5, 0.2], [0.7, 0.4]]
     arms["TD3+BC"]["cosine_mean"] = [[0.0, 0.0], [0.0, 0.0], [0.9, 0.9], [0.9, 0.9]]
     places = [(float(x), float(x % 3)) for x in range(9)]
     clusters = [Clusters(step=40, places=places, labels=[0, 1, 2] * 3, effective=2.5)]
     facts = {"backbone": "td3_bc", "dataset": "d-v0", "seeds": (0, 1), "steps": (10, 20, 30, 40)}
+    facts["episodes"] = 5
     return Study(arms={**arms, **changes}, clusters=clusters, **facts)
 
 
 def test_verdicts_are_those_of_the_second_half():
     rows = claim_rows(study_of())
-    first, *of_c4, last = rows
-    assert first[1:] == ("∇(Eδ)² 0.9 and 0.9; ∇Var δ 0.6 and 0.3", "not so here")
-    assert len(of_c4) == 6
-    assert {row[2] for row in of_c4} == {"so here"}
+    first, growth, *of_c4, last = rows
+    assert first[1:] == ("∇(Eδ)² 0.9 and 0.9; ∇Var δ 0.6 and 0.3", "not held")
+    assert growth[1:] == ("first 2 and 2.2; last 3 and 2.1", "undecided")
+    assert len(of_c4) == 6 + 2
+    assert {row[2] for row in of_c4} == {"held"}
     assert last[1:] == ("one cluster 1 and 3; uniform 2 and 2", "undecided")
 
 
@@ -59,6 +73,8 @@ def test_the_page_has_its_figures(tmp_path):
     for name in ("loss", "traces", "clusters"):
         assert f"(page/{name}-td3_bc.png)" in text
     assert "40 gradient steps, 2 seeds" in text
+    command = "--dataset d --backbones td3_bc --steps 40 --observations 4 --seeds 2 --episodes 5`"
+    assert f"python -m baselines reproduce c4-covariance {command}" in text
 
 
 def test_input_gradients_are_those_of_the_networks():
@@ -87,6 +103,42 @@ def test_all_arms_are_observed():
             assert np.array(curves[name], float).shape == (4, 2), (arm, name)
     assert [found.step for found in study.clusters] == [2, 4, 6, 8]
     assert Study.model_validate_json(study.model_dump_json()) == study
+
+
+def test_a_study_is_kept_for_its_own_options_only(tmp_path, monkeypatch):
+    calls = []
+    folder = "baselines.reproduce.c4_covariance"
+    monkeypatch.setattr(f"{folder}.hetero_bench.load", lambda name: name)
+    monkeypatch.setattr(f"{folder}.observe", lambda *_, **options: calls.append(1) or study_of())
+    for changes in ({}, {}, {"observations": 3}, {"episodes": 1}, {"seeds": 1}, {"steps": 50}):
+        settings = {"steps": 40, "observations": 4, "out": tmp_path, **changes}
+        Reproduction(**settings)._study("td3_bc")
+    assert len(calls) == 5
+
+
+def test_the_page_says_what_its_values_say():
+    page = ROOT / "docs" / "results" / "c4-covariance.md"
+    values = json.loads((page.with_suffix("") / "values.json").read_text(encoding="utf-8"))
+    studies = [Study.model_validate(each) for each in values]
+    assert page.read_text(encoding="utf-8") == render(studies, "c4-covariance")
+
+
+def test_correlation_is_the_trace_without_its_scale():
+    study = observe(
+        point(episodes=20),
+        "td3_bc",
+        steps=4,
+        observations=4,
+        seeds=(0,),
+        episodes=1,
+        device="cpu",
+    )
+    for curves in study.arms.values():
+        for kind in ("exact", "feature"):
+            names = ("trace", "term_a", "term_b", "correlation")
+            c, a, b, found = (np.array(curves[f"{name}_{kind}"], float) for name in names)
+            np.testing.assert_allclose(found, c / np.sqrt(a * b), rtol=1e-4)
+            assert (np.abs(found) <= 1.0).all()
 
 
 def test_wrong_options_are_refused():

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from baselines import c4
 from baselines.engine.checkpoint import flatten
 from baselines.engine.data import MemberData
+from baselines.engine.random import MemberRandom
 from baselines.parts.cluster_sampler import WORD
 from baselines.parts.clustering import Clustering, spread_rows
 from baselines.parts.critics import Critics
 from baselines.parts.cross_covariance import gradients
 from baselines.parts.mixture import Mixture, expectation
+from hetero_bench.arrays import EpisodeArrays
+from hetero_bench.dataset import Dataset
 from tests.toy import point
 
 SETTINGS = {"hidden_sizes": (24, 16), "projection": 6, "cold_iterations": 10, "fit_size": 200}
@@ -236,3 +240,38 @@ def test_what_is_carried_to_the_next_fit_are_the_transitions_own_responsibilitie
         torch.testing.assert_close(carried, expected, rtol=0, atol=1e-4)
         assert set(rows.tolist()) <= set(clustering.sampler.rows[0].tolist())
         assert there.float().mean() > 0.9
+
+
+def test_batches_are_uniform_until_a_fit_succeeds():
+    """Without any next action none does, and a member beside it is not disturbed."""
+    alone = point("alone", episodes=20)
+    count = 40
+    arrays = EpisodeArrays(
+        observations=alone.arrays.observations[:count],
+        actions=alone.arrays.actions[:count],
+        rewards=alone.arrays.rewards[:count],
+        terminations=np.ones(count, bool),
+        truncations=np.zeros(count, bool),
+        episode_ids=np.arange(count, dtype=np.int32),
+        final_observations=alone.arrays.observations[1 : count + 1],
+    )
+    steps = Dataset(spec=alone.spec, arrays=arrays, provenance=alone.provenance)
+    clustering, data, critics = clustering_of({}, {}, datasets=[steps, point(episodes=20)])
+    for refreshed in (None, True, False):
+        if refreshed is not None:
+            metrics = clustering.refresh(critics, cold=refreshed)
+            assert metrics["effective_clusters"].isfinite().tolist() == [False, True]
+        ours, theirs = (MemberRandom([5, 6], "batches") for _ in range(2))
+        drawn, uniform = clustering.sampler.draw(ours, 64), theirs.integers(data.sizes, 64)
+        assert torch.equal(drawn[0], uniform[0])
+        assert torch.equal(drawn[1], uniform[1]) == (refreshed is None)
+
+
+def test_there_may_be_more_clusters_than_transitions():
+    datasets = [point(episodes=20).subset(5)]
+    clustering, _, critics = clustering_of({"clusters": 20}, datasets=datasets)
+    for cold in (True, False):
+        metrics = clustering.refresh(critics, cold=cold)
+        assert 1.0 <= metrics["effective_clusters"].item() <= 5.0
+        drawn = clustering.sampler.draw(MemberRandom([5], "batches"), 64)
+        assert set(drawn.flatten().tolist()) <= set(range(5))

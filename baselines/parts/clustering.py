@@ -14,7 +14,7 @@ from baselines.engine.precision import MatmulPrecision
 from baselines.engine.random import MemberRandom
 from baselines.parts.cluster_sampler import ClusterSampler
 from baselines.parts.critics import Critics
-from baselines.parts.cross_covariance import gradients, traces
+from baselines.parts.cross_covariance import gradients, successive_inputs, traces
 from baselines.parts.mixture import Mixture, expectation, fit, maximisation, spread_out
 from baselines.parts.projection import Projection, principal
 
@@ -51,7 +51,9 @@ def spread_rows(sizes: Tensor, count: int, uniforms: Tensor) -> tuple[Tensor, Te
 class Clustering:
     """Fits the members' mixtures to the gradient pairs of their first critics.
 
-    On a CPU members are computed one by one, each with its own sizes, on a GPU together.
+    Before the first fit, and for good if that fails, a member's batches are uniform over a pool
+    that is spread over its dataset. On a CPU members are computed one by one, each with its own
+    sizes, on a GPU together.
 
     Args:
         configs: (P,) configs with the fields of :class:`baselines.c4.PlugIn`.
@@ -104,6 +106,20 @@ class Clustering:
         self._groups = [
             slice(first, min(first + together, members)) for first in range(0, members, together)
         ]
+        for group in self._groups:
+            self._write_uniform(group)
+
+    def _write_uniform(self, group: slice) -> None:
+        """Writes tables of one cluster that all of the pool belongs to."""
+        slots, valid = self._choose(self._data.sizes[group], self._count(group), None)
+        one = torch.zeros(self._mixture.means.shape[1], device=slots.device)
+        one[0] = 1.0
+        none = torch.zeros(len(slots), dtype=torch.bool, device=slots.device)
+        self.sampler.write(group, slots, valid.unsqueeze(-1) * one, none)
+
+    def _count(self, group: slice) -> int:
+        """Returns the number of transitions in the pools of some members, the largest of them."""
+        return min(self._pool, max(self._sizes[group]))
 
     @torch.no_grad()
     def refresh(self, critics: Critics, *, cold: bool) -> dict[str, Tensor]:
@@ -140,7 +156,7 @@ class Clustering:
     def _refresh(
         self, group: slice, critics: Critics, draws: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        count = min(self._pool, max(self._sizes[group]))
+        count = self._count(group)
         sizes = self._data.sizes[group]
         slots, valid = self._choose(sizes, count, draws.get("pool"))
         batch = self._data.take(slots + self._data.offsets[group].unsqueeze(-1))
@@ -194,8 +210,7 @@ class Clustering:
 
     def _pairs(self, critics: Critics, group: slice, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the (G, n, m) rows g' and g of transitions."""
-        following = torch.cat([batch.next_observations, batch.next_actions], dim=-1)
-        current = torch.cat([batch.observations, batch.actions], dim=-1)
+        following, current = successive_inputs(batch)
         network, first = critics.network, (0, group)
         return (
             gradients(network, critics.target[first], following, self._kind),

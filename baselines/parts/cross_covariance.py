@@ -11,11 +11,18 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from baselines.engine.data import Batch
 from baselines.parts.input_gradients import values_and_gradients
 from baselines.parts.networks import MLP
 
 GradientKind = Literal["feature", "exact"]
 """What stands for ∇_x Q(x): the critic's penultimate activations, or the gradient itself."""
+
+
+def successive_inputs(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Returns the critics' (P, B, obs + act) inputs x' = (s', a') and x = (s, a), both as taken."""
+    following = torch.cat([batch.next_observations, batch.next_actions], dim=-1)
+    return following, torch.cat([batch.observations, batch.actions], dim=-1)
 
 
 def gradients(network: MLP, parameters: Tensor, inputs: Tensor, kind: GradientKind) -> Tensor:

@@ -1,12 +1,15 @@
 """Soft actor-critic with twin critics: what CQL and CQL (ReDS) for continuous actions share.
 
-Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", arXiv 1812.05905, 2018, as the
-code of CQL's authors has it, without entropy in the backup:
+Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", arXiv 1812.05905, 2018, as CQL has
+it, without entropy in the backup:
 
     π:  min_φ  E_{s~D, a~π}[ α log π(a|s) - min_j Q_j(s,a) ]                    Eq. 7
     α:  E_{a~π}[-log π(a|s)] is held at the dimension of the action times -1    Eq. 18
     y = r + γ min_j Q̄_j(s', a'),  a' ~ π(·|s'),  or with ``max_backup`` the largest
         min_j Q̄_j(s', a'_k) of K actions a'_k ~ π(·|s')
+
+The gradient of Eq. 18 by log α has the factor α; codes of SAC and CQL leave it out, which Adam
+hardly notices.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from baselines.parts.networks import NormPlace
 from baselines.parts.policies import DeterministicActor, GaussianActor, Policy
 
 LOG_STD_RANGE = (-20.0, 2.0)
-"""Bounds of the policy's log standard deviation, as in the code of CQL's authors."""
+"""Bounds of the policy's log standard deviation, as in JaxCQL; -5 and 2 in the authors' code."""
 
 
 class Samples(NamedTuple):

@@ -68,8 +68,9 @@ class Reproduction:
             print(path)
 
     def _study(self, backbone: str) -> Study:
-        """Returns the study of a backbone, from a file if it is there."""
-        file = self.out / f"{backbone}-{self.dataset}-{self.steps}-{self.seeds}.json"
+        """Returns the study of a backbone, from the file of these options if it is there."""
+        counts = (self.steps, self.observations, self.seeds, self.episodes)
+        file = self.out / ("-".join([backbone, self.dataset, *map(str, counts)]) + ".json")
         if file.exists():
             return Study.model_validate_json(file.read_text())
         study = observe(

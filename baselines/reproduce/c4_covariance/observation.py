@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from baselines.engine.members import Member, per_member
 from baselines.engine.random import MemberRandom
 from baselines.engine.trainer import Trainer
 from baselines.parts.critics import Critics
-from baselines.parts.cross_covariance import traces
+from baselines.parts.cross_covariance import gradients, successive_inputs, traces
 from baselines.parts.networks import MLP
 from baselines.parts.td_residual import gradient_cosines
 from hetero_bench import Dataset
@@ -63,8 +64,9 @@ class Study(BaseModel):
         dataset: Id of the dataset.
         seeds: (P,) seeds.
         steps: (T,) gradient steps at the observations.
+        episodes: Per evaluation.
         arms: (T, P) values by the measure's name, by the arm's name.
-        clusters: C4's, at a few of the observations.
+        clusters: C4's, at a few of the observations; none in the values beside the page.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,8 +75,9 @@ class Study(BaseModel):
     dataset: str
     seeds: tuple[int, ...]
     steps: tuple[int, ...]
+    episodes: int
     arms: dict[str, dict[str, list[list[float | None]]]]
-    clusters: list[Clusters]
+    clusters: list[Clusters] = []
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def observe(
         dataset=dataset.id,
         seeds=seeds,
         steps=tuple(stops),
+        episodes=episodes,
         arms=arms,
         clusters=clusters,
     )
@@ -159,10 +163,13 @@ def _measures(trainer: Trainer, group: list[Member], probe: Probe) -> dict[str, 
     agent: Any = trainer.agent
     backbone = agent.backbone if isinstance(agent, C4Agent) else agent
     found: dict[str, Tensor] = {}
+    features = partial(gradients, kind="feature")
     for kind, rows_of in (("exact", input_gradients), ("feature", features)):
         pairs = _pairs(backbone.critics, probe.batch, rows_of)
         terms = traces(*pairs, probe.responsibilities)
+        spreads = terms.following * terms.current
         found |= {
+            f"correlation_{kind}": terms.uniform / spreads.sqrt(),
             f"trace_{kind}": terms.uniform,
             f"term_a_{kind}": terms.following,
             f"term_b_{kind}": terms.current,
@@ -190,17 +197,11 @@ def _pairs(
     critics: Critics, batch: Batch, rows_of: Callable[[MLP, Tensor, Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Returns the (P, B, m) rows g' and g of the first critics."""
-    following = torch.cat([batch.next_observations, batch.next_actions], dim=-1)
-    current = torch.cat([batch.observations, batch.actions], dim=-1)
+    following, current = successive_inputs(batch)
     return (
         rows_of(critics.network, critics.target[0], following),
         rows_of(critics.network, critics.parameters.detach()[0], current),
     )
-
-
-def features(network: MLP, parameters: Tensor, inputs: Tensor) -> Tensor:
-    """Returns the (P, B, m) penultimate activations of networks."""
-    return network.with_features(parameters, inputs)[1]
 
 
 def input_gradients(network: MLP, parameters: Tensor, inputs: Tensor) -> Tensor:

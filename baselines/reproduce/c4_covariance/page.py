@@ -51,14 +51,30 @@ def render(studies: list[Study], folder: str) -> str:
             for study in studies
         ],
         folder=folder,
+        options=command_options(studies),
+        seeds=len(studies[0].seeds),
     )
 
 
-def claim_rows(study: Study) -> list[tuple[str, str, str]]:
-    """Returns the paper's claims, what was measured, and whether it is so here.
+def command_options(studies: list[Study]) -> str:
+    """Returns the options that make these studies again."""
+    first = studies[0]
+    options = {
+        "dataset": first.dataset.rsplit("-v", 1)[0],
+        "backbones": " ".join(study.backbone for study in studies),
+        "steps": first.steps[-1],
+        "observations": len(first.steps),
+        "seeds": len(first.seeds),
+        "episodes": first.episodes,
+    }
+    return "".join(f" --{name} {value}" for name, value in options.items())
 
-    Numbers are means over the second half of training, of every seed; a claim holds if it does for
-    all seeds, and is undecided if it does for some.
+
+def claim_rows(study: Study) -> list[tuple[str, str, str]]:
+    """Returns the paper's claims, what was measured, and the verdict.
+
+    Numbers are means over the second half of training, of every seed; a claim is held if it is so
+    for all seeds, and undecided if it is for some.
     """
     plain = figures.backbone_arm(study)
 
@@ -74,7 +90,7 @@ def claim_rows(study: Study) -> list[tuple[str, str, str]]:
             for name, numbers in (lower, higher)
         )
         so = lower[1] < higher[1]
-        verdict = "so here" if so.all() else "undecided" if so.any() else "not so here"
+        verdict = "held" if so.all() else "undecided" if so.any() else "not held"
         if np.isnan([lower[1], higher[1]]).any():
             verdict = "not measured"
         rows.append((claim, measured, verdict))
@@ -84,7 +100,14 @@ def claim_rows(study: Study) -> list[tuple[str, str, str]]:
         ("∇(Eδ)²", late(plain, "cosine_mean")),
         ("∇Var δ", late(plain, "cosine_variance")),
     )
-    for kind, text in (("exact", "input gradients"), ("feature", "features")):
+    cross_term = figures.values(study, plain, "trace_exact")
+    add(
+        f"The cross term grows under {plain} (Figure 1, right)",
+        ("first", cross_term[0]),
+        ("last", cross_term[-1]),
+    )
+    kinds = {"exact": "input gradients", "feature": "features"}
+    for kind, text in kinds.items():
         for arm in study.arms:
             if arm != C4:
                 add(
@@ -92,8 +115,14 @@ def claim_rows(study: Study) -> list[tuple[str, str, str]]:
                     (C4, late(C4, f"trace_{kind}")),
                     (arm, late(arm, f"trace_{kind}")),
                 )
+    for kind, text in kinds.items():
+        add(
+            f"C4's gradients go less together than {plain}'s, {text}, scale left out (ours)",
+            (C4, late(C4, f"correlation_{kind}")),
+            (plain, late(plain, f"correlation_{kind}")),
+        )
     add(
-        "Batches of one cluster have a lower trace than uniform ones (Theorem 2)",
+        "Batches of one cluster, which lack Cov(μ'_Z, μ_Z), have a lower trace (Theorem 2)",
         ("one cluster", late(C4, "fit_trace_cluster")),
         ("uniform", late(C4, "fit_trace_uniform")),
     )
