@@ -26,8 +26,8 @@ What the paper leaves open:
 - The verifier takes one sample of the latent variable; ``verify_at_mean`` takes its mean.
 - ε_ood is given as a range, [0.02, 0.8]. It may be stated, or follow from the data: the
   ``threshold_quantile`` of the energies of the dataset's own actions when β is frozen.
-- Table 2's step size of "the VAE" is taken to be that of mix. β has SPOT's, with which a warm-up
-  far shorter than 1e5 updates suffices.
+- Table 2's step size of "the VAE" is taken to be that of mix; β, which starts from nothing, has
+  SPOT's.
 - The mean of |Q_1| and the numbers λ are SPOT's, whose implementation the paper builds on.
 """
 

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import hetero_bench
 from baselines.engine import Actor, TrainedRun, trained_runs
+from baselines.engine.preparation import Preparation, frame_of
 from hetero_bench.atomic import new_file
 from hetero_bench.onnx_policy import OnnxPolicy
 
@@ -36,10 +37,10 @@ OPSET = 20
 PARITY_ROWS = 2_048
 """Most observations of the dataset that both policies are asked about."""
 TOLERANCE = 1e-4
-"""Largest difference of a continuous action, as a share of the range of the data's actions."""
-DISCRETE_TOLERANCE = 2e-3
-"""Largest share of observations with another discrete action: a sample on an edge may fall either
-way."""
+"""Largest difference of a continuous action, as a share of the range between its bounds."""
+SHARE_TOLERANCE = 2e-3
+"""Largest share of observations with another action, where one is chosen: a sample, or values that
+are compared, may fall either way on an edge."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +71,20 @@ class Difference:
     """How far an exported policy is from the one that it was made from.
 
     Attributes:
-        value: Largest absolute difference of an action, or share of observations with another one
-            if actions are discrete.
+        value: Largest absolute difference of an action; or the share of observations with another
+            one, if actions are discrete or chosen between.
         tolerance: What it may be.
-        discrete: Whether actions are discrete.
+        counted: Whether it is the latter.
         rows: Observations asked about.
     """
 
     value: float
     tolerance: float
-    discrete: bool
+    counted: bool
     rows: int
 
     def __str__(self) -> str:
-        what = "share of other actions" if self.discrete else "largest difference of an action"
+        what = "share of other actions" if self.counted else "largest difference of an action"
         return (
             f"{what} {self.value:.1e} on {self.rows:,} observations (at most {self.tolerance:.1e})"
         )
@@ -230,17 +231,13 @@ def compare(policy: OnnxPolicy, actor: Actor, dataset: hetero_bench.Dataset) -> 
             f"the exported policy gives {actions.dtype} actions of shape {actions.shape}; "
             f"expected {expected.dtype} of shape {expected.shape}"
         )
-    return _difference(
-        np.concatenate([actions, alone]), np.concatenate([expected, expected[:1]]), dataset
-    )
-
-
-def _difference(
-    actions: np.ndarray, expected: np.ndarray, dataset: hetero_bench.Dataset
-) -> Difference:
-    discrete, rows = expected.dtype.kind == "i", len(expected) - 1
-    if discrete:
-        return Difference(float((actions != expected).mean()), DISCRETE_TOLERANCE, True, rows)
-    data: Any = dataset.transitions.actions
-    width = float(data.max() - data.min())
-    return Difference(float(np.abs(actions - expected).max()), TOLERANCE * width, False, rows)
+    actions, expected = np.concatenate([actions, alone]), np.concatenate([expected, expected[:1]])
+    if expected.dtype.kind == "i":
+        return Difference(float((actions != expected).mean()), SHARE_TOLERANCE, True, len(rows))
+    frame = frame_of(dataset, Preparation())
+    largest = TOLERANCE * (frame.high - frame.low)
+    differences = np.abs(actions - expected)
+    if getattr(actor, "chooses", False):
+        other = ~(differences <= largest).all(tuple(range(1, differences.ndim)))  # NaN is another
+        return Difference(float(other.mean()), SHARE_TOLERANCE, True, len(rows))
+    return Difference(float(differences.max()), largest, False, len(rows))

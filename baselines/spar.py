@@ -41,8 +41,11 @@ What the paper leaves open or contradicts, and what is done here:
   moves the generator's mass to the better ones and keeps them apart. Of two kinds of residuals a
   generator makes the better one in 31% of its samples; 300 updates with λ_g = 10 later in 31%
   (literal), 99% (cross) and 61% (elbo; tests/test_spar_guidance.py).
-- The share of stage II that PLAS spends on its generator is not stated; half of it here. Adam makes
-  PLAS all but indifferent to λ_g > 0.
+- The share of stage II that PLAS spends on its generator is not stated; half of it here. Algorithm
+  3 writes its filter as hard; here it is the task's, which is soft for Adroit and AntMaze. Adam
+  makes PLAS all but indifferent to λ_g > 0.
+- Appendix C.1.2 has two expectiles: τ, which is V's here, and ``iql_tau`` = 0.7, as well as an
+  advantage scaling for cloning that is said to be pure. The latter two are not used.
 
 Members that differ in stage II alone share stage I. Its frozen verdicts on the dataset, a_base and
 Q_rob of (s, a) and (s, a_base), are computed once for all rows in the first update of stage II.

@@ -1,12 +1,15 @@
 """Policies stored as ONNX: what trained baselines are exported to and submissions consist of.
 
 A file may come from anybody. It is read once, is limited in size, and may not refer to other files;
-what is left to run is arithmetic on standard operators.
+what is left to run are operators of the ONNX standard, without loops. They may still ask for much
+memory and time: what strangers send belongs into a process that has limits.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,10 @@ MOST_BYTES = 256 * 2**20
 """Largest file that is read."""
 MOST_NOISE = 2**20
 """Most numbers of noise per observation."""
+DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
+"""Domains of the standard's operators. The runtime brings others of its own."""
+LOOPS = {"Loop", "Scan"}
+"""Operators that may go on for ever, where no signal reaches them."""
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64}
 _ACTIONS = {*_FLOATS, "tensor(int64)", "tensor(int32)"}
@@ -38,8 +45,9 @@ class OnnxPolicy:
 
     Raises:
         ImportError: If onnx or onnxruntime is not installed.
-        ValueError: If the file is damaged, too large or refers to other files, or an input or the
-            output has another name, type or shape than described.
+        ValueError: If the file is damaged, too large, refers to other files or has loops or
+            operators beyond the standard, or an input or the output has another name, type or
+            shape than described.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -60,7 +68,7 @@ class OnnxPolicy:
         if "noise" in inputs:
             noise = inputs["noise"]
             sizes = noise.shape[1:]
-            if not all(isinstance(size, int) for size in sizes) or np.prod(sizes) > MOST_NOISE:
+            if not all(isinstance(size, int) for size in sizes) or math.prod(sizes) > MOST_NOISE:
                 raise ValueError(
                     f"{path}: input noise has shape {noise.shape}; expected fixed sizes after the "
                     f"first axis, at most {MOST_NOISE} numbers per observation"
@@ -121,12 +129,12 @@ def _open_session(path: Path) -> Any:
         raise ImportError(
             "an ONNX policy needs onnx and onnxruntime: pip install 'hetero-bench[baselines]'"
         ) from error
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise ValueError(f"{path} has {size:,} bytes; expected at most {MOST_BYTES:,}")
-    content = path.read_bytes()
+    content = _read(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors, which are raised anyway
+    options.log_severity_level = 4  # not even errors, which are raised anyway
+    # The runtime's other format is told by its first bytes; what is checked here is ONNX.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
@@ -136,17 +144,35 @@ def _open_session(path: Path) -> Any:
             raise ValueError(
                 f"{path}: tensor {tensor.name!r} lies in another file; expected all data inside"
             )
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in _messages(model, onnx.NodeProto):
+        known = node.domain in DOMAINS or (node.domain, node.op_type) in own
+        if not known or node.op_type in LOOPS:
+            raise ValueError(
+                f"{path}: operator {node.domain or 'ai.onnx'}.{node.op_type}; expected those of "
+                "the ONNX standard, without loops"
+            )
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors share no public base class
         raise ValueError(f"{path} is not a readable ONNX model: {error}") from error
 
 
+def _read(path: Path) -> bytes:
+    """Returns a regular file's bytes; what a pipe or a device would send has no end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} is no regular file; expected an ONNX model")
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{path} has more than {MOST_BYTES:,} bytes; expected at most so many")
+    return content
+
+
 def _messages(message: Any, kind: type) -> Iterator[Any]:
     """Yields the messages of a kind anywhere in a message: graphs nest in attributes of nodes."""
     if isinstance(message, kind):
         yield message
-        return
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
             for each in [value] if hasattr(value, "ListFields") else value:

@@ -53,6 +53,15 @@ def test_likelihood_loss_by_hand():
     assert loss.tolist() == pytest.approx([(3.0 * (0.5 + rest) + (2.0 + rest)) / 2.0])
 
 
+def test_log_standard_deviations_are_within_the_bounds_of_iqls_authors():
+    outputs, actions, weights = torch.zeros(1, 1, 2), torch.full((1, 1, 2), 0.1), torch.ones(1, 1)
+    beyond, within = torch.tensor([[[-9.0, 3.0]]]), torch.tensor([[[-5.0, 2.0]]])
+    losses = [
+        weighted_likelihood_loss(outputs, each, actions, weights) for each in (beyond, within)
+    ]
+    assert torch.equal(*losses)
+
+
 def test_likelihood_loss_against_finite_differences():
     generator = torch.Generator().manual_seed(0)
 

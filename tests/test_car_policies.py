@@ -11,6 +11,7 @@ from baselines import bc, car
 from baselines.diagnostics.car_policies import CarPolicies, action_energies, measure
 from baselines.engine import train, trained_runs
 from baselines.engine.members import Member
+from baselines.engine.random import MemberRandom
 from baselines.engine.trainer import Trainer
 from tests.toy import point
 
@@ -43,6 +44,17 @@ def test_energies_of_both_models_at_both_kinds_of_action():
     assert not torch.equal(energies["data, mix"], energies["policy, mix"])
 
 
+def test_energies_are_taken_where_runs_verify():
+    config = replace(CONFIG, verify_at_mean=True)
+    trainer = Trainer(car.METHOD, [Member(point(), config, 0)], "cpu", steps=100)
+    trainer.advance(8)
+    agent = trainer.agent
+    batch = trainer.data.sample(MemberRandom([0], "states"), 50)
+    random = MemberRandom([0], "anything")
+    expected = agent.verify(batch.observations, batch.actions, random)
+    torch.testing.assert_close(action_energies(trainer, 50)["data, behaviour"], expected)
+
+
 def test_runs_are_measured_shown_and_written(dataset, tmp_path, capsys):
     train(car.METHOD, [dataset], [0, 1], CONFIG, steps=20, out=tmp_path, quiet=True)
     CarPolicies(runs=(tmp_path,), episodes=2, states=100, out=tmp_path / "found.json").run()
@@ -53,7 +65,7 @@ def test_runs_are_measured_shown_and_written(dataset, tmp_path, capsys):
         assert each["threshold"] == pytest.approx(0.1)
         low, high, top = each["energies"]["policy, behaviour"]
         assert low < high <= top
-        assert each["accepted"] == (1.0 if top <= 0.1 else pytest.approx(each["accepted"]))
+        assert (each["accepted"] == 1.0) == (top <= 0.1)
         assert (each["accepted"] >= 0.5) == (low <= 0.1)
     shown = capsys.readouterr().out
     assert "ε_ood" in shown

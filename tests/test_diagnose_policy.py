@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from baselines import spar
 from baselines.cli import main
+from baselines.diagnostics import DIAGNOSTICS
 from baselines.diagnostics.policy import diagnose
 from baselines.engine import train, trained_runs
+from baselines.named import find_named
 from tests.toy import corridor, point
 
 OPTIONS = {"steps": 2, "evaluation_episodes": 1, "quiet": True}
@@ -79,6 +84,44 @@ def test_discrete_actions(trained, monkeypatch):
     found = diagnose(run, rows=10_000)
     assert found["agreement"] == pytest.approx(shares[0])
     assert found["entropy"] == 0.0
+
+
+def test_members_of_spar_are_judged_by_the_critics_of_their_group(monkeypatch, tmp_path):
+    """The second member has the first one's, the third the second of two sets of critics."""
+    dataset = point(episodes=2)
+    monkeypatch.setattr("hetero_bench.load", lambda *_, **__: dataset)
+    small = spar.Config(
+        hidden_sizes=(8,), generator_sizes=(8,), critics=4, subset=2, batch_size=8, stage1_steps=1
+    )
+    configs = [
+        replace(small, variant=variant, discount=discount)
+        for variant, discount in (("base", 0.9), ("mlp", 0.9), ("mlp", 0.5))
+    ]
+    train(spar.METHOD, [dataset], [0], configs, out=tmp_path, **OPTIONS)
+    runs = sorted(trained_runs([tmp_path]), key=lambda each: each.number)
+    data, agent = runs[0].population.trainer.data, runs[0].population.trainer.agent
+    assert agent.groups.tolist() == [0, 0, 1]
+    critics = agent.anchor.critics
+    with torch.no_grad():
+        values = critics(
+            data.rows.observations.expand(2, -1, -1), data.rows.actions.expand(2, -1, -1)
+        )
+    of_group = values.mean((0, -1)).tolist()
+    assert of_group[0] != pytest.approx(of_group[1])
+    found = [diagnose(each, rows=10_000)["Q(data)"] for each in runs]
+    assert found == pytest.approx([of_group[0], of_group[0], of_group[1]], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", DIAGNOSTICS)
+def test_every_diagnostic_knows_datasets_of_ones_own(name, monkeypatch):
+    def register(path):
+        raise FileNotFoundError(f"looked for {path}")
+
+    monkeypatch.setattr("hetero_bench.register", register)
+    diagnostic = find_named("diagnostic", DIAGNOSTICS, name)
+    asked = "dataset" if "dataset" in diagnostic.__dataclass_fields__ else "runs"
+    with pytest.raises(FileNotFoundError, match=r"looked for mine\.json"):
+        diagnostic(**{asked: ()}, register=("mine.json",)).run()
 
 
 def test_from_the_command_line(trained, tmp_path, capsys):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import gymnasium
 import numpy as np
 import pytest
@@ -345,6 +347,70 @@ def test_onnx_files_of_strangers_are_not_trusted(tmp_path, monkeypatch):
         OnnxPolicy(path)
     with pytest.raises(FileNotFoundError):
         OnnxPolicy(tmp_path / "nowhere.onnx")
+
+
+def test_onnx_files_of_strangers_run_standard_operators_and_end(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    path, standard = tmp_path / "policy.onnx", [helper.make_opsetid("", 17)]
+
+    def save(*nodes, noise=None, domains=(), functions=()):
+        inputs = [helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["n", 2])]
+        if noise is not None:
+            inputs.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, noise))
+        output = helper.make_tensor_value_info("action", TensorProto.FLOAT, ["n", 2])
+        constants = [
+            helper.make_tensor("count", TensorProto.INT64, [], [2**62]),
+            helper.make_tensor("go", TensorProto.BOOL, [], [True]),
+        ]
+        graph = helper.make_graph(nodes, "policy", inputs, [output], constants)
+        others = [helper.make_opsetid(each, 1) for each in domains]
+        model = helper.make_model(
+            graph, opset_imports=standard + others, ir_version=10, functions=functions
+        )
+        onnx.save(model, path)
+
+    body = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"{name}_out"]) for name in ("go_on", "x")],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("go_on_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x_out", TensorProto.FLOAT, None),
+        ],
+    )
+    loop = helper.make_node("Loop", ["count", "go", "observation"], ["action"], body=body)
+    branch = helper.make_graph(
+        [loop], "b", [], [helper.make_tensor_value_info("action", TensorProto.FLOAT, None)]
+    )
+    save(helper.make_node("If", ["go"], ["action"], then_branch=branch, else_branch=branch))
+    with pytest.raises(ValueError, match=r"operator ai\.onnx\.Loop; expected those of the ONNX"):
+        OnnxPolicy(path)
+
+    names = ["observation"], ["action"]
+    save(helper.make_node("Gelu", *names, domain="com.microsoft"), domains=["com.microsoft"])
+    with pytest.raises(ValueError, match=r"operator com\.microsoft\.Gelu; expected those of"):
+        OnnxPolicy(path)
+
+    body = [helper.make_node("Neg", *names)]
+    minus = helper.make_function("own", "Minus", *names, body, standard)
+    save(helper.make_node("Minus", *names, domain="own"), domains=["own"], functions=[minus])
+    rows = np.ones((3, 2), np.float32)
+    np.testing.assert_array_equal(OnnxPolicy(path).act(rows, None), -rows)
+
+    save(helper.make_node("Identity", *names), noise=["n", 2**32, 2**32])  # 2⁶⁴ wraps to 0
+    with pytest.raises(ValueError, match="at most 1048576 numbers per observation"):
+        OnnxPolicy(path)
+
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="is no regular file"):
+        OnnxPolicy(path)
 
 
 def test_policies_are_found_by_name():

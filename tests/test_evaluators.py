@@ -68,7 +68,7 @@ def test_workers_and_a_kill_change_no_bit(tmp_path, monkeypatch):
     options = {"quiet": True, "checkpoint_seconds": 0, "evaluation_workers": 2}
     with monkeypatch.context() as patch:  # killed at step 30, when those of 20 are still going on
         patch.setattr(Evaluators, "take", lambda self, *, wait=False: [])
-        patch.setattr("baselines.engine.training.LogEntry", killed_at_entry(3))
+        patch.setattr("baselines.engine.session.LogEntry", killed_at_entry(3))
         with pytest.raises(Killed):
             execute(plan(), tmp_path / "parts", **options)
     assert multiprocessing.active_children() == []

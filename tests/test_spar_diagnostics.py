@@ -72,6 +72,12 @@ def test_the_support_ratio_of_the_dataset_itself_is_one_and_grows_with_distance(
     assert far > 10.0
 
 
+def test_actions_without_distances_have_no_support_ratio():
+    actions = np.repeat(np.eye(2), 20, axis=0)
+    with pytest.raises(ValueError, match="95% of the actions are among more than 10 equal ones"):
+        support_ratio(actions[:5], actions, np.arange(5))
+
+
 def test_a_policys_support_ratio():
     dataset = point(episodes=10)
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+import hetero_bench
 from baselines import car
 from baselines.engine import TrainedRun, trained_runs
 from baselines.engine.evaluation import evaluate_member
@@ -53,7 +54,8 @@ class CarPolicies:
     """Evaluate the policy, the behaviour model and the mixed reference of trained CAR runs.
 
     Energies are those of the dataset's and of the policy's actions in the dataset's states, one
-    sample of the latent variable each; the less, the more likely the action.
+    sample of the latent variable each, or its mean if runs verify there; the less, the more likely
+    the action.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -64,11 +66,15 @@ class CarPolicies:
     """States of the dataset at which energies are taken."""
     out: Path | None = None
     """JSON file to write, too."""
+    register: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Datasets of your own that the runs were trained on, as for train."""
     debug: bool = False
     """Show where an error comes from."""
 
     def run(self) -> None:
         """Measures and shows."""
+        for path in self.register:
+            hetero_bench.register(path)
         measurements = measure(trained_runs(self.runs), self.episodes, self.states)
         console = Console()
         console.print(score_table(measurements))
@@ -114,6 +120,8 @@ def action_energies(trainer: Trainer, states: int) -> dict[str, Tensor]:
     batch = trainer.data.sample(MemberRandom(seeds, "states"), states)
     policy = agent.td3.policy(batch.observations).tanh()
     noise = MemberRandom(seeds, "latents").normal(states, agent.behaviour.noise_size)
+    if agent.verify_at_mean:
+        noise.zero_()
     return {
         f"{name}, {model}": density.of_policy(batch.observations, actions, noise)
         for name, actions in (("data", batch.actions), ("policy", policy))

@@ -19,10 +19,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
+import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -156,11 +157,15 @@ class GradientConflict:
     """cpu, or cuda."""
     out: Path | None = None
     """JSON file to write, too."""
+    register: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Datasets of your own, as for train."""
     debug: bool = False
     """Show where an error comes from."""
 
     def run(self) -> None:
         """Trains, prints Table 3's rows for the dataset, and writes the file."""
+        for path in self.register:
+            hetero_bench.register(path)
         dataset = hetero_bench.load(self.dataset)
         members = self.members(dataset, spar.METHOD.config_for(dataset.spec))
         total = self.stage1_steps + self.steps

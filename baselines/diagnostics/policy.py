@@ -15,6 +15,7 @@ import torch
 import tyro
 
 import hetero_bench
+from baselines import spar
 from baselines.engine import TrainedRun, trained_runs
 from baselines.parts.critics import Critics
 
@@ -115,10 +116,13 @@ def _values(
     trained: TrainedRun, observations: torch.Tensor, taken: np.ndarray, actions: np.ndarray
 ) -> dict[str, float]:
     """Returns what a member's critics say of the data's and the policy's actions, if it has any."""
-    critics = _critics(trained.population.trainer.agent)
+    agent = trained.population.trainer.agent
+    critics = _critics(agent)
     if critics is None:
         return {}
-    own = critics.parameters[:, trained.number : trained.number + 1]
+    # Members of SPAR that differ in stage II alone have their critics in common.
+    place = int(agent.groups[trained.number]) if isinstance(agent, spar.Agent) else trained.number
+    own = critics.parameters[:, place : place + 1]
     of_data, of_policy = (
         critics.values(own, observations[None], torch.from_numpy(np.float32(each))[None])[:, 0]
         for each in (taken, actions)

@@ -18,9 +18,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -178,11 +179,15 @@ class ResidualGeometry:
     """cpu, or cuda."""
     out: Path = Path("runs/diagnose/spar")
     """Folder; gets <dataset>.json and <dataset>.png."""
+    register: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Datasets of your own, as for train."""
     debug: bool = False
     """Show where an error comes from."""
 
     def run(self) -> None:
         """Trains, prints the geometry, and writes the two files."""
+        for path in self.register:
+            hetero_bench.register(path)
         dataset = hetero_bench.load(self.dataset)
         config = replace(
             spar.METHOD.config_for(dataset.spec), variant="base", stage1_steps=self.steps

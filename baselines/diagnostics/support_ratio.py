@@ -67,11 +67,19 @@ def support_ratio(
         actions: (N, act) all actions of the dataset.
         rows: (n,) these rows.
         neighbours: k.
+
+    Raises:
+        ValueError: If the dataset's actions are all repeated, so that they have no distance.
     """
     ours, theirs = (
         np.quantile(neighbour_distances(points, actions, rows, neighbours), QUANTILE)
         for points in (generated, actions[rows])
     )
+    if theirs == 0.0:
+        raise ValueError(
+            f"{QUANTILE:.0%} of the actions are among more than {neighbours} equal ones; expected "
+            "actions that have a distance to their neighbours"
+        )
     return float(ours / theirs)
 
 
@@ -133,11 +141,15 @@ class SupportRatio:
     """k."""
     out: Path | None = None
     """JSON file to write, too."""
+    register: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Datasets of your own that the runs were trained on, as for train."""
     debug: bool = False
     """Show where an error comes from."""
 
     def run(self) -> None:
         """Prints a table and writes the file."""
+        for path in self.register:
+            hetero_bench.register(path)
         found = [self._measured(trained) for trained in trained_runs(self.runs)]
         show(found)
         if self.out is not None:

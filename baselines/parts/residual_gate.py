@@ -7,7 +7,7 @@ and export: :class:`Regressed`, :class:`Sampled` and :class:`Steered` hold shape
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -113,6 +113,8 @@ class RectifiedActor:
         frame: From the environment to the networks and back.
         action_size: Dimensions of an action.
     """
+
+    chooses: ClassVar[bool] = True
 
     base: MLP
     base_parameters: Tensor

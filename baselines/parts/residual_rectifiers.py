@@ -36,6 +36,12 @@ class Phase(NamedTuple):
     guided: bool = False  # PROJ's guidance, and a look at the gate
     steered: bool = False  # PLAS trains its latent policy
 
+    def __str__(self) -> str:
+        if self.stage == 1:
+            return "stage I"
+        parts = {"verdicts": self.first, "guidance": self.guided, "latent policy": self.steered}
+        return ", ".join(["stage II", *(name for name, part in parts.items() if part)])
+
 
 class Rectifiers:
     """Stage II and III of the members of one variant.
