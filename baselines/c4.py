@@ -172,20 +172,21 @@ class CovariancePenalty:
         self.kind: GradientKind = shared(configs, "gradient")
         self.next_network: str = shared(configs, "next_network")
 
-    def pairs(self, critics: Critics, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns the (E, P, B, m) rows g' and g of a batch."""
-        following, x = successive_inputs(batch)
+    def pairs(self, critics: Critics, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the (E, P, B, m) rows g' and g of a batch; g may be the features given."""
+        network, (following, x) = critics.network, successive_inputs(batch)
         parameters = critics.parameters if self.next_network == "online" else critics.target
-        return (
-            gradients(critics.network, parameters, following, self.kind),
-            gradients(critics.network, critics.parameters, x, self.kind),
-        )
+        next_rows = gradients(network, parameters, following, self.kind)
+        if self.kind == "feature":
+            return next_rows, features
+        return next_rows, gradients(network, critics.parameters, x, self.kind)
 
     def __call__(
-        self, critics: Critics, batch: Batch, next_actions: Tensor | None
+        self, critics: Critics, batch: Batch, next_actions: Tensor | None, features: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the (P,) λ R, and R."""
-        penalty = cross_penalty(*self.pairs(critics, batch), batch.has_next, self.trace_weight)
+        pairs = self.pairs(critics, batch, features)
+        penalty = cross_penalty(*pairs, batch.has_next, self.trace_weight)
         penalty = penalty.mean(0)
         return self.weight * penalty, {"cross_covariance": penalty}
 

@@ -77,19 +77,13 @@ class FeaturePenalty:
         self.weight = per_member(configs, "feature_weight", device)
 
     def __call__(
-        self, critics: Critics, batch: Batch, next_actions: Tensor | None
+        self, critics: Critics, batch: Batch, next_actions: Tensor | None, features: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the (P,) penalty, weighted, and the alikeness."""
         if next_actions is None:
             raise ValueError("DR3 needs the policy's actions in s'; this backbone has none")
-        current, following = (
-            critics.network.with_features(critics.parameters, torch.cat(x, dim=-1))[1]
-            for x in (
-                (batch.observations, batch.actions),
-                (batch.next_observations, next_actions),
-            )
-        )
-        penalty = alikeness(current, following, batch.terminations)
+        _, following = critics.with_features(batch.next_observations, next_actions)
+        penalty = alikeness(features, following, batch.terminations)
         return self.weight * penalty, {"feature_product": penalty}
 
 

@@ -173,9 +173,10 @@ class Agent:
         with torch.no_grad():
             next_values = self.values(batch.next_observations)
         targets = td_targets(batch.rewards, batch.terminations, next_values, self.discount)
-        q = self.critics(batch.observations, batch.actions)
+        q, features = self.critics.with_features(batch.observations, batch.actions)
         td = squared_error(q, targets)
-        loss, of_plug_in = penalised(self.critic_penalty, td, td, self.critics, batch, None)
+        penalty = self.critic_penalty
+        loss, of_plug_in = penalised(penalty, td, td, self.critics, batch, None, features)
         self.critics.optimiser.minimise(loss, self.active)
         return {"critic_loss": loss, "q_data": q.mean((0, -1)), **of_plug_in}
 

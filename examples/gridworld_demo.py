@@ -51,7 +51,8 @@ class Demo:
         dataset = hetero_bench.load(self.dataset)
         print(dataset)
         maze = Maze.of(dataset)
-        steps = TIERS["gridworld"].steps
+        cells = TIERS["gridworld"].cells
+        steps = {method: each.steps for each in cells for method in each.methods}
         jobs = [
             Job(
                 method=method,

@@ -139,6 +139,46 @@ def test_the_critics_gradient_is_that_of_equation_14(kind, next_network, backbon
         torch.testing.assert_close(metrics["critic_penalty_share"], shares, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_gives_its_penalty_the_features_of_the_actions_taken(backbone):
+    module, _, small = BACKBONES[backbone]
+    seen = []
+
+    def penalty(critics, batch, next_actions, features):
+        inputs = torch.cat([batch.observations, batch.actions], dim=-1)
+        _, expected = critics.network.with_features(critics.parameters, inputs)
+        torch.testing.assert_close(features, expected)
+        slopes = (
+            torch.autograd.grad(each.square().sum(), critics.parameters, retain_graph=True)[0]
+            for each in (features, expected)
+        )
+        torch.testing.assert_close(*slopes)
+        seen.append(features)
+        return torch.zeros(2), {}
+
+    agent = module.Agent([module.Config(**small)] * 2, data_of(2), [0, 1], critic_penalty=penalty)
+    arguments = ("critics",) if backbone == "td3_bc" else ()
+    agent.update(random_batch(2), *arguments)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("backbone", ["td3_bc", "iql"])
+def test_the_critics_are_asked_once_for_the_td_error_and_the_penalty(backbone, monkeypatch):
+    _, method, small = BACKBONES[backbone]
+    agent = method.agent([method.config(**small)], data_of(1), [0])
+    critics, passes = agent.backbone.critics, []
+    ask = critics.network.with_features
+
+    def counted(parameters, inputs, **options):
+        passes.append(parameters is critics.parameters)
+        return ask(parameters, inputs, **options)
+
+    monkeypatch.setattr(critics.network, "with_features", counted)
+    metrics = agent.update(random_batch(1), "critics")
+    assert metrics["cross_covariance"] > 0.0
+    assert passes.count(True) == 1
+
+
 def test_the_penalty_lowers_the_cross_covariance():
     configs = [
         c4.TD3BCConfig(clusters=1, penalty_weight=w, learning_rate=1e-3, **PLUG_IN, **SMALL)

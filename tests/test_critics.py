@@ -48,6 +48,17 @@ def test_values_are_those_of_each_network_for_one_and_for_many_actions():
                 torch.testing.assert_close(of_many[e, p, :, k].double(), expected)
 
 
+@pytest.mark.parametrize("norm", ["none", "before"])
+def test_values_are_the_last_layer_of_their_features(norm):
+    critics, batch = make(ensemble=3, norm=norm), random_batch(2, rows=5)
+    values, features = critics.with_features(batch.observations, batch.actions)
+    assert torch.equal(values, critics(batch.observations, batch.actions))
+    assert features.shape == (3, 2, 5, 6)
+    last = critics.network.unpack(critics.parameters)[-1]
+    expected = (features.flatten(0, 1) @ last.weight + last.bias).view(3, 2, 5)
+    torch.testing.assert_close(values, expected)
+
+
 def test_gradients_go_where_they_should():
     critics, batch = make(), random_batch(2)
     actions = batch.actions.clone().requires_grad_()

@@ -67,9 +67,9 @@ def test_the_backed_up_action_of_cql_is_used():
         agent, seen = CQL.agent([config], data_of(1), [0]), []
         penalty = agent.critic_penalty
 
-        def spy(critics, batch, next_actions, penalty=penalty, seen=seen):
+        def spy(critics, batch, next_actions, features, penalty=penalty, seen=seen):
             seen.append(next_actions)
-            return penalty(critics, batch, next_actions)
+            return penalty(critics, batch, next_actions, features)
 
         agent.critic_penalty = spy
         agent.update(random_batch(1))

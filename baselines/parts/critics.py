@@ -127,6 +127,20 @@ class Critics:
         """Returns the (E, P, B) values Q(s, a); see :meth:`values`."""
         return self.values(self.parameters, observations, actions)
 
+    def with_features(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the values Q(s, a), and the activations of the last hidden layer they come from.
+
+        Args:
+            observations: (P, B, obs).
+            actions: (P, B, act).
+
+        Returns:
+            (E, P, B) and (E, P, B, width).
+        """
+        inputs = torch.cat([observations, actions], dim=-1)
+        values, features = self.network.with_features(self.parameters, inputs)
+        return values.squeeze(-1), features
+
     def of_policy(self, observations: Tensor, actions: Tensor, *, critics: int) -> Tensor:
         """Returns values of a policy's actions, with a gradient to the actions alone.
 

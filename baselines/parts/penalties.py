@@ -14,7 +14,7 @@ class CriticPenalty(Protocol):
     """A differentiable function of the critics' parameters."""
 
     def __call__(
-        self, critics: Critics, batch: Batch, next_actions: Tensor | None
+        self, critics: Critics, batch: Batch, next_actions: Tensor | None, features: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the penalty, weighted, and metrics, (P,) each.
 
@@ -23,6 +23,7 @@ class CriticPenalty(Protocol):
             batch: Transitions.
             next_actions: (P, B, act) actions of the policy in s' that the method's targets come
                 from, without gradient; None for a method that has none.
+            features: (E, P, B, m) activations of the critics' last hidden layer at (s, a).
         """
         ...
 
@@ -34,6 +35,7 @@ def penalised(
     critics: Critics,
     batch: Batch,
     next_actions: Tensor | None,
+    features: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Returns the (P,) loss with the penalty added, and metrics; the loss itself without a penalty.
 
@@ -44,9 +46,13 @@ def penalised(
         critics: See :class:`CriticPenalty`.
         batch: See :class:`CriticPenalty`.
         next_actions: See :class:`CriticPenalty`.
+        features: See :class:`CriticPenalty`; of the pass that gave the TD error, so that there is
+            one pass and not two. None if that pass was of other actions, too.
     """
     if penalty is None:
         return loss, {}
-    added, metrics = penalty(critics, batch, next_actions)
+    if features is None:
+        _, features = critics.with_features(batch.observations, batch.actions)
+    added, metrics = penalty(critics, batch, next_actions, features)
     share = added / td_error
     return loss + added, {"critic_penalty": added, "critic_penalty_share": share, **metrics}

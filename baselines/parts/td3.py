@@ -138,10 +138,10 @@ class TD3:
         """
         next_actions = self.target_actions(batch)
         targets = self.targets(batch, next_actions)
-        values = self.critics(batch.observations, batch.actions)
+        values, features = self.critics.with_features(batch.observations, batch.actions)
         td = squared_error(values, targets)
         penalty = self._critic_penalty
-        loss, of_plug_in = penalised(penalty, td, td, self.critics, batch, next_actions)
+        loss, of_plug_in = penalised(penalty, td, td, self.critics, batch, next_actions, features)
         self.critics.optimiser.minimise(loss, active)
         metrics = {"loss": loss, "q_data": values.mean((0, -1)), "target": targets.mean(-1)}
         return metrics | of_plug_in
