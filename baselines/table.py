@@ -39,8 +39,9 @@ class Cell:
     Attributes:
         method: The method.
         spec: The dataset.
-        config: The hyperparameters.
-        changes: Fields of the config that differ from the method's defaults for the dataset.
+        configs: The hyperparameters, of every setting.
+        changes: Fields of the configs that differ from the method's defaults for the dataset.
+        settings: Further such changes, one for each config.
         steps: Gradient steps.
         seeds: Seeds.
         draws: Official draws; None for a whole dataset.
@@ -48,8 +49,9 @@ class Cell:
 
     method: Method
     spec: DatasetSpec
-    config: Any
+    configs: tuple[Any, ...]
     changes: Mapping[str, Any]
+    settings: tuple[Mapping[str, Any], ...]
     steps: int
     seeds: tuple[int, ...]
     draws: tuple[int | None, ...]
@@ -57,7 +59,7 @@ class Cell:
     @property
     def members(self) -> int:
         """Runs that it consists of."""
-        return len(self.seeds) * len(self.draws)
+        return len(self.configs) * len(self.seeds) * len(self.draws)
 
     @property
     def together_with(self) -> tuple[Any, ...]:
@@ -66,9 +68,13 @@ class Cell:
         Members may differ in hyperparameters that are numbers of some scale; of others it is not
         known here, so that cells which differ in them are trained apart.
         """
-        spec, values = self.spec, config_values(self.config)
-        fixed = {name: value for name, value in values.items() if not isinstance(value, float)}
-        parts = (spec.family, spec.observation, spec.action, self.changes, fixed)
+        spec = self.spec
+        fixed = [
+            {name: value for name, value in values.items() if not isinstance(value, float)}
+            for values in map(config_values, self.configs)
+        ]
+        changes = (self.changes, self.settings)
+        parts = (spec.family, spec.observation, spec.action, *changes, fixed)
         return self.method.name, self.method.actions, self.steps, self.seeds, *map(str, parts)
 
     def path(self, out: Path) -> Path:
@@ -81,13 +87,18 @@ class Cell:
             (run.method, run.dataset.id, run.dataset.draw, run.seed, run.budget.steps, run.config)
             for run in read_run_file(path)
         ]
-        values = config_values(self.config)
         expected = [
-            (self.method.name, self.spec.id, draw, seed, self.steps, values)
+            (self.method.name, self.spec.id, draw, seed, self.steps, config_values(config))
             for draw in self.draws
+            for config in self.configs
             for seed in self.seeds
         ]
         return found == expected
+
+    def order(self, run: Run) -> tuple[int, int, int]:
+        """Returns a run's place in the file: by draw, setting and seed."""
+        values = [config_values(config) for config in self.configs]
+        return run.dataset.draw or 0, values.index(run.config), run.seed
 
 
 def make_table(
@@ -149,7 +160,7 @@ def make_table(
     for run in itertools.chain.from_iterable(populations):
         runs[run.method, run.dataset.id].append(run)
     for cell in missing:
-        _write_cell(runs[cell.method.name, cell.spec.id], cell.path(out))
+        _write_cell(sorted(runs[cell.method.name, cell.spec.id], key=cell.order), cell.path(out))
     return [cell.path(out) for cell in cells]
 
 
@@ -182,11 +193,13 @@ def cells_of(
                 if kind not in forms and name not in each.methods:
                     continue  # a pattern means what there is
                 method = pick_form(forms, kind)
+                default = dataclasses.replace(method.config_for(spec), **each.changes)
                 yield Cell(
                     method=method,
                     spec=spec,
-                    config=dataclasses.replace(method.config_for(spec), **each.changes),
+                    configs=tuple(dataclasses.replace(default, **one) for one in each.settings),
                     changes=each.changes,
+                    settings=each.settings,
                     steps=each.steps,
                     seeds=each.seeds,
                     draws=each.draws if spec.subset else (None,),
@@ -258,7 +271,8 @@ def jobs_of(
 
     Args:
         cells: What is to be trained.
-        population: Most members trained together; a dataset's seeds stay together, though.
+        population: Most members trained together; a dataset's settings and seeds stay together,
+            though.
         out: Folder for checkpoints and run records.
         device: Where to train.
         precision: Of matrix products; None for the device's default.
@@ -269,12 +283,13 @@ def jobs_of(
     for group in groups.values():
         first = group[0]
         datasets = [(cell.spec.name, draw) for cell in group for draw in cell.draws]
-        size = max(population // len(first.seeds), 1)
+        size = max(population // (len(first.settings) * len(first.seeds)), 1)
         for start in range(0, len(datasets), size):
             yield Job(
                 method=first.method.name,
                 configs=None,
                 changes=first.changes,
+                settings=first.settings,
                 datasets=tuple(datasets[start : start + size]),
                 seeds=first.seeds,
                 steps=first.steps,
@@ -285,7 +300,6 @@ def jobs_of(
 
 
 def _write_cell(runs: Sequence[Run], path: Path) -> Path:
-    """Writes one method's runs on one dataset, all draws, training curves left out."""
-    ordered = sorted(runs, key=lambda run: (run.dataset.draw or 0, run.seed))
-    collection = RunCollection(runs=[run.model_copy(update={"metrics": {}}) for run in ordered])
+    """Writes one method's runs on one dataset, training curves left out."""
+    collection = RunCollection(runs=[run.model_copy(update={"metrics": {}}) for run in runs])
     return write_run(collection, path)

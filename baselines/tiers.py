@@ -7,7 +7,8 @@ their files for the dataset but for the changes that are stated here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ class Cells:
         seeds: Seeds of every cell.
         draws: Official draws of every dataset that is a subset.
         changes: Fields of the configs that differ from the defaults.
+        settings: Further such changes, one for each of several configs that one population has;
+            their runs lie in one file, told apart by their configs.
     """
 
     methods: tuple[str, ...]
@@ -34,6 +37,7 @@ class Cells:
     seeds: tuple[int, ...] = tuple(range(5))
     draws: tuple[int, ...] = (0,)
     changes: Mapping[str, Any] = field(default_factory=dict)
+    settings: tuple[Mapping[str, Any], ...] = ({},)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,19 @@ _UNEVEN = (
     "antmaze-large-biased",
 )
 
+_SMOKE = "hopper-medium-replay-hb-10k"
+_THREE: dict[str, Any] = {"seeds": (0, 1, 2)}
+_NO_GATE = -1e9
+"""A threshold of SPAR's that everything exceeds (its Table 10)."""
+
+
+def _grid(**values: Sequence[Any]) -> tuple[dict[str, Any], ...]:
+    """Returns all combinations of some fields' values, the last field varying fastest."""
+    return tuple(
+        dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
+    )
+
+
 TIERS = {
     "gridworld": Tier(
         about="all gridworld datasets, 10 seeds, all draws of the subsets",
@@ -108,9 +125,92 @@ TIERS = {
     ),
     "gpu": Tier(
         about="all continuous datasets of 10,000 transitions and the uneven ant mazes, 5 seeds",
-        cells=(Cells(("*",), _UNEVEN, steps=300_000),),
+        cells=(
+            Cells(("*",), _UNEVEN, steps=300_000),
+            # The ends of the axis of severity; antmaze-medium-noisy is its middle.
+            Cells(
+                ("reds", "cql"),
+                ("antmaze-medium-noisy-s0", "antmaze-medium-noisy-s4"),
+                steps=300_000,
+            ),
+        ),
         population=60,
         device="cuda",
+    ),
+    "smoke": Tier(
+        about="the plug-ins, densities and variants of the four papers beside their backbones, "
+        "3 seeds, planned for at most 30 minutes per method and setting on a core",
+        cells=(
+            Cells(
+                ("spar",),
+                (_SMOKE,),
+                steps=25_000,
+                settings=(
+                    *_grid(variant=("base", "mlp", "proj", "plas", "cvae")),
+                    {"variant": "mlp", "gate_absolute": _NO_GATE, "gate_relative": _NO_GATE},
+                ),
+                **_THREE,
+            ),
+            Cells(
+                ("spar",),
+                ("hopper-medium-expert-hb-10k",),
+                steps=25_000,
+                settings=_grid(variant=("mlp", "proj")),
+                **_THREE,
+            ),
+            Cells(("reds", "c4", "dr3_cql", "ln_cql", "cql"), (_SMOKE,), steps=3_000, **_THREE),
+            Cells(("reds", "cql", "bc"), ("antmaze-medium-noisy-10k",), steps=2_000, **_THREE),
+            Cells(("car", "car_g", "spot"), (_SMOKE,), steps=25_000, **_THREE),
+            Cells(
+                ("c4_td3_bc", "dr3_td3_bc", "ln_td3_bc", "td3_bc", "c4_iql", "iql", "bc"),
+                (_SMOKE,),
+                steps=25_000,
+                **_THREE,
+            ),
+        ),
+        population=18,
+    ),
+    "ablations": Tier(
+        about="one sweep for each of C4, CQL (ReDS), CAR and SPAR, 3 seeds per setting",
+        cells=(
+            Cells(
+                ("spar",),
+                (_SMOKE,),
+                steps=10_000,
+                settings=(
+                    *_grid(filtering=("soft", "hard"), temperature=(0.1, 0.3, 1.0)),
+                    *_grid(filtering=("soft", "hard"), weighting=("uniform",)),
+                ),
+                **_THREE,
+            ),
+            Cells(
+                ("c4_td3_bc",),
+                (_SMOKE,),
+                steps=10_000,
+                settings=_grid(clusters=(1, 2, 5, 20), penalty_weight=(0.0, 0.1, 0.3, 1.0)),
+                **_THREE,
+            ),
+            Cells(
+                ("car",),
+                (_SMOKE,),
+                steps=10_000,
+                # From nothing is accepted over shares of the data's own actions to everything is.
+                settings=(
+                    {"threshold": -1.0},
+                    *_grid(threshold_quantile=(0.5, 0.75, 0.9, 0.99)),
+                    {"threshold": 1e9},
+                ),
+                **_THREE,
+            ),
+            Cells(
+                ("reds",),
+                (_SMOKE,),
+                steps=2_000,
+                settings=_grid(tau=(0.1, 0.3, 1.0, 10.0)),
+                **_THREE,
+            ),
+        ),
+        population=48,
     ),
 }
 """By name."""

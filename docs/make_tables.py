@@ -107,6 +107,8 @@ def tiers_table() -> str:
                 for names in (cells.methods, cells.datasets)
             )
             changes = ", ".join(f"{field} {value:,}" for field, value in cells.changes.items())
+            if len(cells.settings) > 1:
+                changes = ", ".join(filter(None, [changes, f"{len(cells.settings)} settings"]))
             lines.append(
                 f"| | {methods} | {datasets} | {cells.steps:,} | {len(cells.seeds)} | {changes} |"
             )

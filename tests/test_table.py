@@ -127,7 +127,23 @@ def test_the_tiers_make_sense(name):
             assert method == "*" or method in {known.name for known in list_methods()}
     if name == "cpu":
         spot = next(cell for cell in cells if cell.method.name == "spot")
-        assert spot.config.density_steps < spot.steps
+        assert spot.configs[0].density_steps < spot.steps
+
+
+def test_settings_are_one_population_and_one_file(cache, tmp_path):
+    settings = tuple({"learning_rate": rate} for rate in (2e-3, 1e-3))
+    tier = tiny(changes={"batch_size": 4}, settings=settings)
+    (cell,) = cells_of(tier)
+    (job,) = jobs_of([cell], 2, out=tmp_path)
+    assert cell.members == job.members == len(job.plan().members) == 4
+    options = {"work": tmp_path / "w", "out": tmp_path, "workers": 1, "quiet": True}
+    (path,) = make_table(tier, **options)
+    found = [(run.config["learning_rate"], run.seed) for run in read_run_file(path)]
+    assert found == [(2e-3, 0), (2e-3, 1), (1e-3, 0), (1e-3, 1)]
+    assert {run.config["batch_size"] for run in read_run_file(path)} == {4}
+    assert make_table(tier, **options) == [path]
+    with pytest.raises(FileExistsError, match="holds other runs"):
+        make_table(tiny(changes=tier.cells[0].changes, settings=settings[:1]), **options)
 
 
 def test_the_committed_results_are_the_tiers():

@@ -51,6 +51,7 @@ class Job:
         steps: Gradient steps.
         out: Folder for results.
         changes: Fields of the datasets' default configs that differ, where ``configs`` is None.
+        settings: Further such changes, one per hyperparameter setting of a dataset.
         device: ``cpu`` or a torch device.
         precision: Of matrix products; None for the device's default.
     """
@@ -62,14 +63,15 @@ class Job:
     steps: int
     out: Path
     changes: Mapping[str, Any] = field(default_factory=dict)
+    settings: tuple[Mapping[str, Any], ...] = ({},)
     device: str = "cpu"
     precision: Precision | None = None
 
     @property
     def members(self) -> int:
         """Size of the population."""
-        settings = 1 if self.configs is None else len(self.configs)
-        return settings * len(self.datasets) * len(self.seeds)
+        settings = self.settings if self.configs is None else self.configs
+        return len(settings) * len(self.datasets) * len(self.seeds)
 
     @property
     def title(self) -> str:
@@ -83,8 +85,8 @@ class Job:
         method = get_method(self.method, action_kind(loaded[0]))
 
         def configs_of(dataset: hetero_bench.Dataset) -> Any:
-            default = method.config_for(dataset.spec)
-            return dataclasses.replace(default, **self.changes)
+            default = dataclasses.replace(method.config_for(dataset.spec), **self.changes)
+            return [dataclasses.replace(default, **setting) for setting in self.settings]
 
         return make_plan(
             method,

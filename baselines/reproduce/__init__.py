@@ -9,6 +9,7 @@ from __future__ import annotations
 
 REPRODUCTIONS = {
     "c4-covariance": "baselines.reproduce.c4_covariance:Reproduction",
+    "claims": "baselines.reproduce.claims:Reproduction",
     "reds-gridworld": "baselines.reproduce.reds_gridworld:Reproduction",
 }
 """Class of each reproduction, by name."""

@@ -1,0 +1,68 @@
+"""Writes the page: a row per claim, every number from the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+from baselines.reproduce.claims.claims import Claim
+from baselines.reproduce.claims.evaluation import MARGIN, Missing, evaluate
+from baselines.reproduce.claims.papers import PAPERS
+from hetero_bench.formatting import NONE, estimate, number
+
+TEMPLATE = "page.md.jinja"
+Row = tuple[str, ...]
+
+
+def render(results: Path) -> str:
+    """Returns the page's Markdown.
+
+    Args:
+        results: Folder with the tiers' folders of results.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    rows = {paper.title: [row(claim, results) for claim in paper.claims] for paper in PAPERS}
+    return environment.get_template(TEMPLATE).render(
+        papers=PAPERS,
+        rows=rows,
+        elsewhere={
+            paper.title: [(each.text, each.source, f"`{each.command}`") for each in paper.elsewhere]
+            for paper in PAPERS
+        },
+        verdicts=[each[4] for several in rows.values() for each in several],
+        margin=f"{MARGIN:g}",
+    )
+
+
+def row(claim: Claim, results: Path) -> Row:
+    """Returns a claim's cells: claim, source, measured, probability, verdict, what decides."""
+    found = evaluate(claim, results)
+    about = (claim.text, claim.source, f"{claim.tier}: {_where(claim)}")
+    if isinstance(found, Missing):
+        return (*about, NONE, "not measured yet", f"`{found.command}`")
+    means = " against ".join(
+        f"{claim.first.title} {number(first)}, {claim.second.title} {number(second)}"
+        for first, second in found.means
+    )
+    probability = f"P = {estimate(found.improvement, 2)}"
+    seeds = f"{found.runs} seeds"
+    return (
+        *about,
+        f"{means}: {estimate(found.quantity)}; {probability}; {seeds}",
+        found.verdict,
+        found.to_decide or NONE,
+    )
+
+
+def _where(claim: Claim) -> str:
+    where = ", ".join(f"`{name}`" for name in claim.datasets)
+    against = ", ".join(f"`{name}`" for name in claim.against)
+    return f"{where} against {against}" if against else where

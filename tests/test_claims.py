@@ -1,0 +1,228 @@
+"""The papers' claims: the rule of verdicts at its edges, what is missing, and the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from baselines.cli import main
+from baselines.engine import get_method
+from baselines.engine.plan import config_values
+from baselines.reproduce.claims.claims import Arm, Claim, expand
+from baselines.reproduce.claims.evaluation import (
+    Evidence,
+    Missing,
+    decide,
+    evaluate,
+    fewest_runs,
+    missing_runs,
+)
+from baselines.reproduce.claims.page import render, row
+from baselines.reproduce.claims.papers import PAPERS
+from baselines.table import cells_of
+from baselines.tiers import TIERS
+from hetero_bench.bootstrap import Interval
+from hetero_bench.registry import registry_folder
+from hetero_bench.runs import RunCollection, write_run
+from tests.synthetic_runs import make_run
+
+ROOT = Path(__file__).resolve().parents[1]
+NAN = float("nan")
+HETERO, UNIFORM = "gridworld-hetero", "gridworld-uniform"
+CLAIM = Claim(
+    "ReDS improves CQL",
+    "Table 2",
+    "small",
+    Arm("ReDS", "reds"),
+    Arm("CQL", "cql"),
+    (HETERO,),
+)
+ALL = [claim for paper in PAPERS for claim in paper.claims]
+
+
+def put(root, method, scores, dataset=HETERO, configs=({},)):
+    """Writes an arm's results: one run per config and score."""
+    runs = [
+        make_run(method, f"{dataset}-v0", seed, [score], config=config)
+        for config in configs
+        for seed, score in enumerate(scores)
+    ]
+    write_run(RunCollection(runs=runs), root / "small" / method / f"{dataset}-v0.json")
+
+
+def measured(claim, root):
+    found = evaluate(claim, root)
+    assert isinstance(found, Evidence)
+    return found
+
+
+# The rule
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "more", "equal"),
+    [
+        (0.1, 2.0, "held", "held"),
+        (0.0, 2.0, "undecided", "held"),
+        (-2.0, -0.1, "not held", "held"),
+        (-2.0, 0.0, "undecided", "held"),
+        (0.0, 0.0, "undecided", "held"),
+        (-4.9, 4.9, "undecided", "held"),
+        (-4.9, 5.0, "undecided", "undecided"),
+        (-5.0, 4.9, "undecided", "undecided"),
+        (5.0, 9.0, "held", "undecided"),
+        (5.1, 9.0, "held", "not held"),
+        (-9.0, -5.1, "not held", "not held"),
+        (-9.0, 9.0, "undecided", "undecided"),
+        (NAN, NAN, "undecided", "undecided"),
+    ],
+)
+def test_verdicts_at_their_edges(low, high, more, equal):
+    interval = Interval((low + high) / 2, low, high)
+    assert decide("more", interval, enough=True) == more
+    assert decide("equal", interval, enough=True) == equal
+    assert decide("more", interval, enough=False) == "undecided"
+    assert decide("equal", interval, enough=False) == "undecided"
+
+
+def test_runs_that_would_decide_by_hand():
+    # Half as wide with four times as many runs; the boundary is 0 for more, ±5 for equal.
+    interval = Interval(2.0, -2.0, 6.0)
+    assert missing_runs("more", interval, 5, 1, enough=True).startswith("about 20 seeds")
+    assert missing_runs("equal", Interval(3.0, -1.0, 7.0), 5, 1, enough=True).startswith("about 20")
+    assert missing_runs("equal", Interval(-9.0, -13.0, -4.0), 8, 1, enough=True).startswith(
+        "about 13 seeds"  # (5/4)² x 8 is 12.5
+    )
+    tiny = Interval(0.1, -3.0, 3.0)
+    assert missing_runs("more", tiny, 5, 1, enough=True) == "more than 1,000 seeds per arm"
+    assert "score alike" in missing_runs("more", Interval(0.0, 0.0, 0.0), 5, 1, enough=True)
+    assert missing_runs("more", interval, 3, 1, enough=False).startswith("at least 4 seeds")
+
+
+def test_three_seeds_can_tell_on_two_datasets_but_not_on_one():
+    # 2 / C(6, 3) is 0.1; 2 / C(8, 4) is 0.029; 2 / C(6, 3)² is 0.005; 2 / C(4, 2)³ is 0.009.
+    assert [fewest_runs(datasets) for datasets in (1, 2, 3)] == [4, 3, 2]
+
+
+# Evaluation
+
+
+def test_what_is_missing_is_said_with_the_command_for_it(tmp_path):
+    command = "python -m baselines table --tier small --methods reds cql --datasets " + HETERO
+    assert evaluate(CLAIM, tmp_path) == Missing(command)
+    put(tmp_path, "reds", (50, 60))
+    assert evaluate(CLAIM, tmp_path) == Missing(command)
+    assert row(CLAIM, tmp_path)[3:] == ("–", "not measured yet", f"`{command}`")
+    put(tmp_path, "cql", (50, 60))
+    assert measured(CLAIM, tmp_path).verdict == "undecided"
+    other = dataclasses.replace(CLAIM, against=(UNIFORM,))
+    assert evaluate(other, tmp_path) == Missing(f"{command} {UNIFORM}")
+
+
+def test_a_difference_by_hand(tmp_path):
+    put(tmp_path, "reds", (60, 62, 64, 66))
+    put(tmp_path, "cql", (50, 52, 54, 56))
+    found = measured(CLAIM, tmp_path)
+    np.testing.assert_allclose(found.means, [(63.0, 53.0)])
+    assert found.quantity.estimate == pytest.approx(10.0)
+    assert 4.0 <= found.quantity.low < 10.0 < found.quantity.high <= 16.0
+    assert (found.improvement.estimate, found.runs) == (1.0, 4)
+    assert (found.verdict, found.to_decide) == ("held", "")
+    opposite = dataclasses.replace(CLAIM, first=CLAIM.second, second=CLAIM.first)
+    assert measured(opposite, tmp_path).verdict == "not held"
+    equal = dataclasses.replace(CLAIM, direction="equal")
+    assert measured(equal, tmp_path).verdict in ("not held", "undecided")
+    put(tmp_path, "reds", (60, 62, 64))
+    few = measured(CLAIM, tmp_path)  # 3 against 4: 2 / C(7, 3) is 0.057
+    assert few.quantity.low > 0.0
+    assert few.verdict == "undecided"
+    assert few.to_decide.startswith("at least 4 seeds")
+
+
+def test_more_on_some_data_than_on_other_data(tmp_path):
+    claim = dataclasses.replace(CLAIM, against=(UNIFORM,))
+    for dataset, reds in ((HETERO, 80), (UNIFORM, 60)):
+        put(tmp_path, "cql", (50, 51, 49, 50), dataset)
+        put(tmp_path, "reds", (reds, reds + 1, reds - 1, reds), dataset)
+    found = measured(claim, tmp_path)
+    np.testing.assert_allclose(found.means, [(80.0, 50.0), (60.0, 50.0)])
+    assert found.quantity.estimate == pytest.approx(20.0)
+    assert found.verdict == "held"
+    turned = dataclasses.replace(claim, datasets=(UNIFORM,), against=(HETERO,))
+    assert measured(turned, tmp_path).verdict == "not held"
+    assert "ReDS 80.0, CQL 50.0 against ReDS 60.0, CQL 50.0: 20.0 [" in row(claim, tmp_path)[3]
+
+
+def test_an_arm_is_one_setting_of_a_sweep(tmp_path):
+    configs = ({"tau": 0.1, "alpha": 1.0}, {"tau": 1.0, "alpha": 1.0})
+    put(tmp_path, "reds", (50, 60, 70, 80), configs=configs)
+    put(tmp_path, "cql", (0, 1, 2, 3))
+    with pytest.raises(ValueError, match=r"gridworld-hetero-v0\.json has several configs"):
+        evaluate(CLAIM, tmp_path)
+    chosen = dataclasses.replace(CLAIM, first=Arm("τ = 1", "reds", {"tau": 1.0}))
+    assert measured(chosen, tmp_path).runs == 4
+    absent = dataclasses.replace(CLAIM, first=Arm("τ = 3", "reds", {"tau": 3.0}))
+    assert isinstance(evaluate(absent, tmp_path), Missing)
+
+
+# The claims
+
+
+def test_braces_are_expanded_as_in_a_shell():
+    assert expand(["a-{b,c}-{d,e}", "f"]) == ("a-b-d", "a-b-e", "a-c-d", "a-c-e", "f")
+
+
+@pytest.mark.parametrize("claim", ALL, ids=lambda claim: f"{claim.tier}: {claim.text}")
+def test_the_tier_of_a_claim_measures_each_arm_once(claim):
+    """What the claim's command trains is what the claim asks for."""
+    names = expand((*claim.datasets, *claim.against))
+    methods = (claim.first.method, claim.second.method)
+    cells = list(cells_of(TIERS[claim.tier], methods, names))
+    assert len(expand(claim.datasets)) == len(expand(claim.against)) or not claim.against
+    for arm in (claim.first, claim.second):
+        for name in names:
+            (cell,) = [
+                each for each in cells if (each.method.name, each.spec.name) == (arm.method, name)
+            ]
+            configs = [config_values(config) for config in cell.configs]
+            chosen = [each for each in configs if arm.setting.items() <= each.items()]
+            assert len(chosen) == 1, (arm, name)
+
+
+def test_arms_and_claims_are_told_apart():
+    assert len(set(map(repr, ALL))) == len(ALL)
+    for claim in ALL:
+        assert claim.first.title != claim.second.title
+        for arm in (claim.first, claim.second):
+            assert (
+                arm.setting.keys() <= get_method(arm.method, _kind(claim)).config().__dict__.keys()
+            )
+
+
+def _kind(claim):
+    return "discrete" if claim.tier == "gridworld" else "continuous"
+
+
+# The page
+
+
+def test_the_command_writes_the_page(tmp_path, capsys):
+    page = tmp_path / "out" / "claims.md"
+    assert main(["reproduce", "claims", "--results", str(tmp_path), "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text == render(tmp_path)
+    assert f"{len(ALL)} not measured yet." in text
+    assert text.count("| not measured yet |") == len(ALL)
+    for line in text.splitlines():
+        assert not re.match(r"\|", line) or line.endswith("|")
+        assert line.count("|") in (0, 4, 7)
+    assert str(page) in capsys.readouterr().out
+
+
+def test_the_committed_page_says_what_the_results_say():
+    page = ROOT / "docs" / "results" / "claims.md"
+    assert page.read_text(encoding="utf-8") == render(registry_folder() / "results")
