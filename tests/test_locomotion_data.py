@@ -133,8 +133,6 @@ def test_trajectories_come_out_of_the_simulator_again(name):
 @pytest.mark.slow
 def test_behaviour_cloning_of_the_expert_beats_chance_by_far():
     """A two-layer network, regressed on the 10,000 actions of hopper's expert."""
-    if "hopper" not in LISTED:
-        pytest.skip("hopper is not released yet")
     arrays = rows_of("hopper-expert-hb-10k")
     torch.manual_seed(0)
     network = torch.nn.Sequential(
