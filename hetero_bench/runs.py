@@ -92,6 +92,10 @@ class Budget(_Record):
         default=1, description="Members trained together in that wall time."
     )
     device: str = Field(description="cpu, or the accelerator's name.")
+    precision: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,16}$")] | None = Field(
+        default=None,
+        description="Of the networks' matrix products: fp32, tf32, bf16, ...; null: not stated.",
+    )
 
 
 class Run(_Record):

@@ -367,6 +367,16 @@ def test_unequal_budgets_and_episodes_are_warned_about(tmp_path):
     assert "number of episodes, 4 to 6" in warnings
 
 
+def test_precisions_are_told_and_unequal_ones_are_warned_about(tmp_path):
+    budget = {"steps": 1000, "wall_seconds": 1.0, "device": "cpu", "precision": "bf16"}
+    save(tmp_path, make_run("bc", budget=budget), make_run("iql"))
+    graded = grade(tmp_path, resamples=50)
+    assert graded.result("bc", DATASET).precisions == ("bf16",)
+    assert graded.result("iql", DATASET).precisions == ()
+    assert any("differ in precision: bf16, not stated" in each for each in graded.warnings)
+    assert "bf16" in graded.to_text()
+
+
 def test_a_collection_grades_like_its_runs(two_methods, tmp_path):
     runs = [make_run("bc", seed=seed, scores=[one]) for seed, one in enumerate(BC)]
     path = write_run(RunCollection(runs=runs), tmp_path / "collection" / "bc.json")

@@ -83,7 +83,8 @@ def test_writes_one_run_per_member(tmp_path):
     assert run.dataset.id == "corridor-v0"
     assert run.dataset.digest == corridor().provenance.digest
     assert run.reference.model_dump() == {"random": 0.0, "expert": 1.0}
-    assert (run.budget.steps, run.budget.members, run.budget.device) == (60, 2, "cpu")
+    assert (run.budget.steps, run.budget.members) == (60, 2)
+    assert (run.budget.device, run.budget.precision) == ("cpu", "fp32")
     assert run.budget.wall_seconds > 0
     assert [each.step for each in run.evaluations] == [40, 60]
     assert all(each.seed == 5 and len(each.returns) == 4 for each in run.evaluations)

@@ -140,6 +140,7 @@ class Ledger(BaseModel):
                 wall_seconds=self.wall_seconds,
                 members=len(plan.members),
                 device=device_name((self.fine_tuning or {}).get("device", plan.device)),
+                precision=plan.precision,
             ),
             evaluations=self.evaluations[number],
             status="diverged" if number in self.diverged else "finished",

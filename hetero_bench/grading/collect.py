@@ -151,6 +151,9 @@ def _uneven_runs(
                 f"{dataset}: final evaluations differ in their number of episodes, "
                 f"{episodes[0]} to {episodes[-1]}"
             )
+        precisions = sorted({run.budget.precision or "not stated" for run in runs})
+        if len(precisions) > 1:
+            warnings.append(f"{dataset}: runs differ in precision: {', '.join(precisions)}")
     return warnings
 
 

@@ -159,6 +159,7 @@ def _result(
         returns=tuple(float(np.mean(final.returns)) for final in finals),
         oracle_scores=tuple(oracle),
         steps=tuple(final.step for final in finals),
+        precisions=tuple(sorted({run.budget.precision for run in runs if run.budget.precision})),
         episodes=tuple(len(final.returns) for final in finals),
         diverged=tuple(run.seed for run in runs if run.status == "diverged"),
         mean=mean(scores),

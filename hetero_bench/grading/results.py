@@ -62,6 +62,7 @@ class Result:
         oracle_scores: Best normalised scores over all evaluations of each run. An oracle would be
             needed to stop there, so they rank nothing.
         steps: Gradient steps at the last evaluation.
+        precisions: Of the networks' matrix products, those that are stated, in order of names.
         episodes: Episodes of the last evaluation.
         diverged: Seeds whose parameters became non-finite; scored by their last finite policy.
         mean: Mean score.
@@ -80,6 +81,7 @@ class Result:
     returns: tuple[float, ...]
     oracle_scores: tuple[float, ...]
     steps: tuple[int, ...]
+    precisions: tuple[str, ...]
     episodes: tuple[int, ...]
     diverged: tuple[int, ...]
     mean: Interval

@@ -118,19 +118,28 @@ def run_table(grade: Grade) -> Table:
     """Which runs count."""
     return Table(
         caption="Seeds and budget of the runs, by method and dataset.",
-        columns=("Method", "Dataset", "Seeds", "Gradient steps", "Final episodes", "Diverged"),
+        columns=(
+            "Method",
+            "Dataset",
+            "Seeds",
+            "Gradient steps",
+            "Precision",
+            "Final episodes",
+            "Diverged",
+        ),
         rows=tuple(
             (
                 one.entry,
                 one.dataset,
                 formatting.integers(one.seeds),
                 _range(one.steps),
+                ", ".join(one.precisions) or NONE,
                 _range(one.episodes),
                 formatting.integers(one.diverged) or "none",
             )
             for one in sorted(grade.results, key=lambda one: (one.entry, one.dataset))
         ),
-        numeric=frozenset({3, 4}),
+        numeric=frozenset({3, 5}),
     )
 
 
