@@ -64,8 +64,8 @@ class TableArguments:
     """Only these methods; by default all."""
     datasets: tuple[str, ...] = ()
     """Only these datasets; by default all."""
-    work: Path = Path("runs/table")
-    """Folder of checkpoints and run records."""
+    work: Path | None = None
+    """Folder of checkpoints and run records; by default runs/table/TIER."""
     out: Path | None = None
     """Folder of the results; by default registry/results/TIER."""
     workers: int | None = None
@@ -113,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("add --debug to see where it comes from", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        again = "the same command" + " without --overwrite" * ("--overwrite" in arguments)
+        print(f"interrupted; {again} continues from the last checkpoint", file=sys.stderr)
         return 130
 
 

@@ -23,13 +23,14 @@ import hetero_bench
 from baselines.engine import Job, list_methods, method_forms, run_jobs
 from baselines.engine.method import Method, pick_form
 from baselines.engine.plan import config_values
-from baselines.engine.precision import Precision
+from baselines.engine.precision import Precision, default_precision
 from baselines.engine.preparation import ActionKind
 from baselines.tiers import TIERS, Tier
 from hetero_bench import DatasetSpec
 from hetero_bench.errors import UnknownDatasetError
 from hetero_bench.registry import registry_folder
 from hetero_bench.runs import Run, RunCollection, read_run_file, write_run
+from hetero_bench.spec import WHOLE, draw_artefact
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,12 @@ class Cell:
         """Returns where its results lie."""
         return out / self.method.name / f"{self.spec.id}.json"
 
-    def is_in(self, path: Path) -> bool:
-        """Whether a file holds all of its runs, and only these."""
+    def is_in(self, path: Path, precision: Precision) -> bool:
+        """Whether a file holds all of its runs, and only these, on the data of this release."""
+        runs = read_run_file(path)
         found = [
             (run.method, run.dataset.id, run.dataset.draw, run.seed, run.budget.steps, run.config)
-            for run in read_run_file(path)
+            for run in runs
         ]
         expected = [
             (self.method.name, self.spec.id, draw, seed, self.steps, config_values(config))
@@ -93,7 +95,19 @@ class Cell:
             for config in self.configs
             for seed in self.seeds
         ]
-        return found == expected
+        return found == expected and all(self._is_current(run, precision) for run in runs)
+
+    def _is_current(self, run: Run, precision: Precision) -> bool:
+        """Whether a run has this release's data and reference returns, and a precision."""
+        reference, draw = self.spec.reference, run.dataset.draw
+        pin = self.spec.sha256.get(WHOLE if draw is None else draw_artefact(draw))
+        verified = run.dataset.provenance.get("status") == "verified"
+        return (
+            run.budget.precision in (precision, None)
+            and reference is not None
+            and (run.reference.random, run.reference.expert) == (reference.random, reference.expert)
+            and (run.dataset.digest == pin or not verified)
+        )
 
     def order(self, run: Run) -> tuple[int, int, int]:
         """Returns a run's place in the file: by draw, setting and seed."""
@@ -106,7 +120,7 @@ def make_table(
     *,
     methods: Sequence[str] = (),
     datasets: Sequence[str] = (),
-    work: Path = Path("runs/table"),
+    work: Path | None = None,
     out: Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -120,7 +134,8 @@ def make_table(
         tier: A tier or its name.
         methods: Only these; all of the tier's by default.
         datasets: Only these; all of the tier's by default.
-        work: Folder of checkpoints and run records; the same call continues from there.
+        work: Folder of checkpoints and run records; the same call continues from there. By
+            default runs/table/TIER.
         out: Folder of the results; the registry's for the tier by default.
         overwrite: Train again what is finished, and replace other results.
         workers: Worker processes; by default one per processor on a CPU, one on a GPU.
@@ -132,35 +147,45 @@ def make_table(
         The files of the table, those that were complete before included.
 
     Raises:
-        ValueError: If there is no such tier, or a method or dataset is not in it.
+        ValueError: If there is no such tier, a method or dataset is not in it, or no method of
+            those chosen has a cell on a dataset of those chosen.
         UnknownDatasetError: If a dataset of the tier does not exist.
         FileExistsError: If a file holds other results than the tier's.
     """
     if isinstance(tier, str):
         if tier not in TIERS:
             raise ValueError(f"no tier {tier!r}; there are: {', '.join(TIERS)}")
+        work = Path("runs/table") / tier if work is None else work
         out = registry_folder() / "results" / tier if out is None else out
         tier = TIERS[tier]
-    if out is None:
-        raise ValueError("a tier without a name has no folder of results; give `out`")
+    if work is None or out is None:
+        raise ValueError("a tier without a name has no folders of its own; give `work` and `out`")
     cells = list(cells_of(tier, methods, datasets))
-    missing = cells if overwrite else list(_missing(cells, out))
+    if not cells:
+        raise ValueError("the tier has none of these methods on any of these datasets")
     device = tier.device if device is None else device
+    precision = precision or tier.precision or default_precision(device)
+    missing = cells if overwrite else list(_missing(cells, out, precision))
     jobs = jobs_of(
         missing,
         tier.population,
         out=work,
         device=device,
-        precision=tier.precision if precision is None else precision,
+        precision=precision,
     )
     if workers is None and device != "cpu":
         workers = 1
-    populations = run_jobs(list(jobs), overwrite=overwrite, workers=workers, quiet=quiet)
+    cell_of = {(cell.method.name, cell.spec.id): cell for cell in missing}
     runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
-    for run in itertools.chain.from_iterable(populations):
-        runs[run.method, run.dataset.id].append(run)
-    for cell in missing:
-        _write_cell(sorted(runs[cell.method.name, cell.spec.id], key=cell.order), cell.path(out))
+
+    def keep(finished: Sequence[Run]) -> None:
+        for name, of_cell in itertools.groupby(finished, lambda run: (run.method, run.dataset.id)):
+            cell = cell_of[name]
+            runs[name].extend(of_cell)
+            if len(runs[name]) == cell.members:
+                _write_cell(sorted(runs[name], key=cell.order), cell.path(out))
+
+    run_jobs(list(jobs), overwrite=overwrite, workers=workers, quiet=quiet, on_finished=keep)
     return [cell.path(out) for cell in cells]
 
 
@@ -246,16 +271,17 @@ def _kind(spec: DatasetSpec) -> ActionKind:
     return "discrete" if spec.action is not None and spec.action.n is not None else "continuous"
 
 
-def _missing(cells: Sequence[Cell], out: Path) -> Iterator[Cell]:
+def _missing(cells: Sequence[Cell], out: Path, precision: Precision) -> Iterator[Cell]:
     """Yields the cells without results; refuses if a file holds others."""
     for cell in cells:
         path = cell.path(out)
         if not path.exists():
             yield cell
-        elif not cell.is_in(path):
+        elif not cell.is_in(path, precision):
             raise FileExistsError(
-                f"{path} holds other runs than the tier's: other seeds, draws, steps or "
-                "hyperparameters. Give another folder of results, or overwrite them (--overwrite)."
+                f"{path} holds other runs than the tier's: other seeds, draws, steps, "
+                "hyperparameters or precision, or data of another release. Give another folder of "
+                "results, or overwrite them (--overwrite)."
             )
 
 

@@ -93,6 +93,10 @@ def methods_table() -> str:
     return "\n".join(lines)
 
 
+def _value(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def tiers_table() -> str:
     """Returns the Markdown table of the tables of reference results."""
     lines = [
@@ -106,7 +110,9 @@ def tiers_table() -> str:
                 ", ".join(f"`{each}`" for each in names)
                 for names in (cells.methods, cells.datasets)
             )
-            changes = ", ".join(f"{field} {value:,}" for field, value in cells.changes.items())
+            changes = ", ".join(
+                f"{field} {_value(value)}" for field, value in cells.changes.items()
+            )
             if len(cells.settings) > 1:
                 changes = ", ".join(filter(None, [changes, f"{len(cells.settings)} settings"]))
             lines.append(

@@ -70,7 +70,7 @@ def measured(claim, root):
         (0.0, 2.0, "undecided", "held"),
         (-2.0, -0.1, "not held", "held"),
         (-2.0, 0.0, "undecided", "held"),
-        (0.0, 0.0, "undecided", "held"),
+        (0.0, 0.0, "undecided", "undecided"),
         (-4.9, 4.9, "undecided", "held"),
         (-4.9, 5.0, "undecided", "undecided"),
         (-5.0, 4.9, "undecided", "undecided"),
@@ -129,7 +129,9 @@ def test_a_difference_by_hand(tmp_path):
     found = measured(CLAIM, tmp_path)
     np.testing.assert_allclose(found.means, [(63.0, 53.0)])
     assert found.quantity.estimate == pytest.approx(10.0)
-    assert 4.0 <= found.quantity.low < 10.0 < found.quantity.high <= 16.0
+    # Variances 20/3 / 4 twice, six degrees of freedom: 2.447 x 1.826.
+    assert (found.quantity.low, found.quantity.high) == pytest.approx((5.532, 14.468), abs=1e-3)
+    assert found.differences == (found.quantity,)
     assert (found.improvement.estimate, found.runs) == (1.0, 4)
     assert (found.verdict, found.to_decide) == ("held", "")
     opposite = dataclasses.replace(CLAIM, first=CLAIM.second, second=CLAIM.first)
@@ -137,10 +139,78 @@ def test_a_difference_by_hand(tmp_path):
     equal = dataclasses.replace(CLAIM, direction="equal")
     assert measured(equal, tmp_path).verdict in ("not held", "undecided")
     put(tmp_path, "reds", (60, 62, 64))
-    few = measured(CLAIM, tmp_path)  # 3 against 4: 2 / C(7, 3) is 0.057
+    put(tmp_path, "cql", (50, 52, 54))
+    few = measured(CLAIM, tmp_path)
     assert few.quantity.low > 0.0
     assert few.verdict == "undecided"
     assert few.to_decide.startswith("at least 4 seeds")
+    put(tmp_path, "reds", (60,))
+    put(tmp_path, "cql", (50,))
+    assert measured(CLAIM, tmp_path).to_decide.startswith("at least 4 seeds")
+
+
+def test_one_run_on_many_datasets_gives_no_interval_and_no_verdict(tmp_path):
+    several = dataclasses.replace(CLAIM, datasets=(HETERO, UNIFORM, "gridworld-mixed"))
+    for dataset in several.datasets:
+        put(tmp_path, "reds", (60,), dataset)
+        put(tmp_path, "cql", (50,), dataset)
+    found = measured(several, tmp_path)
+    assert found.verdict == "undecided"
+    assert found.to_decide.startswith("at least 2 seeds")
+
+
+@pytest.mark.parametrize("score", [0, 100])
+@pytest.mark.parametrize("direction", ["more", "equal"])
+def test_arms_that_all_fail_or_all_succeed_show_nothing(tmp_path, score, direction):
+    put(tmp_path, "reds", [score] * 10)
+    put(tmp_path, "cql", [score] * 10)
+    found = measured(dataclasses.replace(CLAIM, direction=direction), tmp_path)
+    assert (found.verdict, "score alike" in found.to_decide) == ("undecided", True)
+
+
+BUDGET = {"steps": 1000, "wall_seconds": 1.0, "device": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"expert": 2.0}, "reference returns"),
+        ({"data": "other"}, "data"),
+        ({"budget": BUDGET | {"steps": 7}}, "steps"),
+        ({"budget": BUDGET | {"precision": "bf16"}}, "precision"),
+        ({"episodes": 6}, "final episodes"),
+        ({"draw": 1}, "draws and seeds"),
+    ],
+)
+def test_arms_that_differ_in_more_than_the_arm_are_refused(tmp_path, change, what):
+    def put_reds(**change):
+        runs = [
+            make_run("reds", f"{HETERO}-v0", seed, [60.0 + seed], config={}, **change)
+            for seed in range(4)
+        ]
+        write_run(RunCollection(runs=runs), tmp_path / "small" / "reds" / f"{HETERO}-v0.json")
+
+    runs = [
+        make_run("cql", f"{HETERO}-v0", seed, [50.0 + seed], config={}, data="data")
+        for seed in range(4)
+    ]
+    write_run(RunCollection(runs=runs), tmp_path / "small" / "cql" / f"{HETERO}-v0.json")
+    put_reds(data="data")
+    assert measured(CLAIM, tmp_path).verdict == "held"
+    put_reds(**{"data": "data"} | change)
+    with pytest.raises(ValueError, match=f"ReDS and CQL on gridworld-hetero .* differ in {what}:"):
+        evaluate(CLAIM, tmp_path)
+
+
+def test_diverged_runs_are_counted(tmp_path):
+    put(tmp_path, "cql", (50, 52))
+    runs = [
+        make_run("reds", f"{HETERO}-v0", seed, [60.0], config={}, status=status)
+        for seed, status in enumerate(("finished", "diverged"))
+    ]
+    write_run(RunCollection(runs=runs), tmp_path / "small" / "reds" / f"{HETERO}-v0.json")
+    assert measured(CLAIM, tmp_path).diverged == 1
+    assert row(CLAIM, tmp_path)[3].endswith("; 2 runs each; 1 diverged")
 
 
 def test_more_on_some_data_than_on_other_data(tmp_path):
@@ -154,7 +224,21 @@ def test_more_on_some_data_than_on_other_data(tmp_path):
     assert found.verdict == "held"
     turned = dataclasses.replace(claim, datasets=(UNIFORM,), against=(HETERO,))
     assert measured(turned, tmp_path).verdict == "not held"
-    assert "ReDS 80.0, CQL 50.0 against ReDS 60.0, CQL 50.0: 20.0 [" in row(claim, tmp_path)[3]
+    assert re.match(
+        r"ReDS 80\.0, CQL 50\.0 \(30\.0 \[.*\]\) against "
+        r"ReDS 60\.0, CQL 50\.0 \(10\.0 \[.*\]\): 20\.0 \[",
+        row(claim, tmp_path)[3],
+    )
+
+
+def test_doing_worse_elsewhere_is_no_gain(tmp_path):
+    claim = dataclasses.replace(CLAIM, against=(UNIFORM,))
+    for dataset, reds, cql in ((HETERO, 50, 50), (UNIFORM, 50, 80)):
+        for method, score in (("reds", reds), ("cql", cql)):
+            put(tmp_path, method, (score, score + 1, score - 1, score), dataset)
+    found = measured(claim, tmp_path)
+    assert found.quantity.low > 0.0
+    assert found.verdict == "undecided"
 
 
 def test_an_arm_is_one_setting_of_a_sweep(tmp_path):
@@ -191,6 +275,13 @@ def test_the_tier_of_a_claim_measures_each_arm_once(claim):
             configs = [config_values(config) for config in cell.configs]
             chosen = [each for each in configs if arm.setting.items() <= each.items()]
             assert len(chosen) == 1, (arm, name)
+
+
+@pytest.mark.parametrize("claim", ALL, ids=lambda claim: f"{claim.tier}: {claim.text}")
+def test_the_tier_of_a_claim_has_enough_runs_to_decide_it(claim):
+    names = expand(claim.datasets)
+    for cell in cells_of(TIERS[claim.tier], (claim.first.method, claim.second.method), names):
+        assert len(cell.seeds) * len(cell.draws) >= fewest_runs(len(names))
 
 
 def test_arms_and_claims_are_told_apart():

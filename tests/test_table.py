@@ -8,11 +8,12 @@ import hetero_bench
 from baselines import bc_discrete as bc
 from baselines.cli import main
 from baselines.engine import Job, list_methods, run_jobs
+from baselines.engine.precision import default_precision
 from baselines.table import cells_of, jobs_of, make_table
 from baselines.tiers import TIERS, Cells, Tier
 from hetero_bench.errors import UnknownDatasetError
 from hetero_bench.registry import registry_folder
-from hetero_bench.runs import read_run_file, read_runs
+from hetero_bench.runs import RunCollection, read_run_file, read_runs, write_run
 
 DATASET = "gridworld-hetero-10k"
 TINY = Tier(
@@ -65,7 +66,7 @@ def test_a_table_is_one_file_per_method_and_dataset(cache, tmp_path):
 def test_what_is_finished_is_not_trained_even_without_the_work(cache, tmp_path, monkeypatch):
     out = tmp_path / "results"
     (path,) = make_table(tiny(), work=tmp_path / "one", out=out, workers=1, quiet=True)
-    monkeypatch.setattr("baselines.table.run_jobs", lambda jobs, **_: [[]] if jobs else [])
+    monkeypatch.setattr("baselines.table.run_jobs", lambda jobs, **_: None if not jobs else 1 / 0)
     assert make_table(tiny(), work=tmp_path / "two", out=out) == [path]
     before = path.read_bytes()
     for other in (
@@ -76,10 +77,44 @@ def test_what_is_finished_is_not_trained_even_without_the_work(cache, tmp_path, 
     ):
         with pytest.raises(FileExistsError, match=r"10k-v0\.json holds other runs.*--overwrite"):
             make_table(other, work=tmp_path / "two", out=out)
+    with pytest.raises(FileExistsError, match="precision"):
+        make_table(tiny(), work=tmp_path / "two", out=out, precision="bf16")
+    (run, *rest) = read_run_file(path)
+    for stale in (
+        run.model_copy(update={"reference": run.reference.model_copy(update={"expert": 9.0})}),
+        run.model_copy(update={"dataset": run.dataset.model_copy(update={"digest": "0" * 64})}),
+    ):
+        write_run(RunCollection(runs=[stale, *rest]), path)
+        with pytest.raises(FileExistsError, match="data of another release"):
+            make_table(tiny(), work=tmp_path / "two", out=out)
+    write_run(RunCollection(runs=[run, *rest]), path)
     assert path.read_bytes() == before
     monkeypatch.undo()
     make_table(tiny(steps=5), work=tmp_path / "two", out=out, overwrite=True, quiet=True)
     assert {run.budget.steps for run in read_run_file(path)} == {5}
+
+
+def test_what_is_done_is_kept_when_another_cell_fails(cache, tmp_path):
+    """The second cell's place is taken by another run, which is found when it begins."""
+    run_jobs([Job("cql", None, ((DATASET, 0),), (0,), 5, tmp_path / "w")], workers=1, quiet=True)
+    cells = (
+        Cells(("bc",), (DATASET,), steps=4, seeds=(0, 1)),
+        Cells(("cql",), (DATASET,), steps=3, seeds=(0,)),
+    )
+    options = {"work": tmp_path / "w", "out": tmp_path / "o", "workers": 1, "quiet": True}
+    with pytest.raises(FileExistsError):
+        make_table(Tier("", cells, population=8), **options)
+    assert len(read_run_file(tmp_path / "o/bc/gridworld-hetero-10k-v0.json")) == 2
+    assert not (tmp_path / "o/cql").exists()
+
+
+def test_tiers_have_work_folders_of_their_own(cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, steps in (("one", 3), ("two", 4)):
+        monkeypatch.setitem(TIERS, name, tiny(steps=steps, seeds=(0,)))
+        make_table(name, out=tmp_path / name, workers=1, quiet=True)
+        (place,) = (tmp_path / "runs/table" / name / "bc").glob("gridworld-*")
+        assert place.is_dir()
 
 
 def test_a_tier_is_narrowed_and_refuses_what_it_does_not_have(tmp_path):
@@ -91,6 +126,10 @@ def test_a_tier_is_narrowed_and_refuses_what_it_does_not_have(tmp_path):
         list(cells_of(TINY, ["td3"]))
     with pytest.raises(ValueError, match="datasets gridworld-hetero not in the tier; it has"):
         list(cells_of(TINY, [], ["gridworld-hetero"]))
+    with pytest.raises(ValueError, match="none of these methods on any of these datasets"):
+        make_table(
+            TINY, methods=["cql"], datasets=["gridworld-mixed-10k"], work=tmp_path, out=tmp_path
+        )
     with pytest.raises(ValueError, match="no tier 'atari'; there are: gridworld, cpu, gpu"):
         make_table("atari", work=tmp_path)
     absent = Tier("", (Cells(("bc",), (DATASET, "swimmer-hb"), steps=1),), population=8)
@@ -148,9 +187,11 @@ def test_settings_are_one_population_and_one_file(cache, tmp_path):
 
 def test_the_committed_results_are_the_tiers():
     for folder in (registry_folder() / "results").iterdir():
-        cells = {cell.path(folder): cell for cell in cells_of(TIERS[folder.name])}
+        tier = TIERS[folder.name]
+        precision = tier.precision or default_precision(tier.device)
+        cells = {cell.path(folder): cell for cell in cells_of(tier)}
         for path in folder.rglob("*.json"):
-            assert cells[path].is_in(path), path
+            assert cells[path].is_in(path, precision), path
 
 
 def test_a_table_from_the_command_line(cache, tmp_path, monkeypatch, capsys):

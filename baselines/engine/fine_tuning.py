@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from baselines.engine.data import Batch
@@ -123,12 +124,22 @@ class FineTuning:
     def settings(self) -> dict[str, Any]:
         """What determines the results besides the trained population, as JSON values."""
         fields = [each.name for each in dataclasses.fields(self) if each.name != "population"]
-        return {name: getattr(self, name) for name in fields}
+        return {name: getattr(self, name) for name in fields} | {
+            "device": torch.device(self.device).type
+        }
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of all that determines the results."""
-        text = json.dumps([self.population.plan.document(), self.settings], sort_keys=True)
+        """A digest of all that determines the results, what the trained policies scored included.
+
+        Equal plans trained by other code, or on another machine, are other populations.
+        """
+        scored = [
+            [evaluation.model_dump() for evaluation in own]
+            for own in self.population.ledger.evaluations
+        ]
+        document = [self.population.plan.document(), scored, self.settings]
+        text = json.dumps(document, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def checkpoint_path(self, out: Path) -> Path:

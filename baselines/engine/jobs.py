@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
@@ -109,6 +109,7 @@ def run_jobs(
     overwrite: bool = False,
     workers: int | None = None,
     quiet: bool = False,
+    on_finished: Callable[[list[Run]], None] | None = None,
 ) -> list[list[Run]]:
     """Trains every job's population and writes its run records; finished ones take no time.
 
@@ -119,6 +120,7 @@ def run_jobs(
         overwrite: Train finished populations again, and replace others' results.
         workers: Processes; as many as processors by default.
         quiet: Show no progress.
+        on_finished: Takes the runs of every job once it is done, also where another one fails.
 
     Returns:
         Every job's (P,) run records, in the order of :func:`~baselines.engine.training.train`.
@@ -143,7 +145,9 @@ def run_jobs(
         futures = [pool.submit(_run, number, job, overwrite) for number, job in enumerate(jobs)]
         for future in futures:
             future.add_done_callback(ended)
-        _show(jobs, counters, futures, failures, quiet=quiet)
+        for finished in _show(jobs, counters, futures, failures, quiet=quiet):
+            if on_finished is not None:
+                on_finished(finished)
         if failures:
             failures[0].result()
     outcomes = [future.result() for future in futures]
@@ -195,8 +199,8 @@ def _show(
     failures: Sequence[Future[Outcome]],
     *,
     quiet: bool,
-) -> None:
-    """Shows the work done until every job has ended or one has failed."""
+) -> Iterator[list[Run]]:
+    """Shows the work done until every job has ended or one has failed, and yields what is done."""
     console = Console(stderr=True, quiet=quiet, highlight=False)
     bar = Progress(
         TextColumn("{task.description}"),
@@ -209,19 +213,26 @@ def _show(
     )
     tasks = [bar.add_task(job.title, total=job.steps, visible=False) for job in jobs]
     said = time.perf_counter()
+    open_ends = list(futures)
     with bar:
         while True:
+            over = bool(failures) or all(future.done() for future in futures)
+            ended = [future for future in open_ends if future.done()]
+            open_ends = [future for future in open_ends if future not in ended]
+            for future in ended:
+                if not future.cancelled() and future.exception() is None:
+                    yield future.result()[0]
             steps = [counter.value for counter in counters]
             for task, job, step in zip(tasks, jobs, steps, strict=True):
                 bar.update(task, completed=step, visible=0 < step < job.steps)
-            if failures or all(future.done() for future in futures):
+            if over:
                 return
             if bar.disable and time.perf_counter() - said > LINE_SECONDS:
                 said = time.perf_counter()
                 work = sum(job.members * job.steps for job in jobs)
                 done = sum(job.members * step for job, step in zip(jobs, steps, strict=True))
-                ended = sum(future.done() for future in futures)
+                done_jobs = len(futures) - len(open_ends)
                 console.print(
-                    f"{ended} of {len(jobs)} populations done, {done / work:.0%} of the work"
+                    f"{done_jobs} of {len(jobs)} populations done, {done / work:.0%} of the work"
                 )
             time.sleep(POLL_SECONDS)

@@ -124,6 +124,8 @@ class MemberEnvironments:
 
     def begin(self, where: np.ndarray) -> None:
         """Begins new episodes for the members of a (P,) mask."""
+        if not where.any():
+            return
         numbered = zip(self._seeds, self.episodes.tolist(), strict=True)
         seeds = np.array([_seed(*each) for each in numbered])
         for numbers, batch in self._groups:

@@ -22,6 +22,11 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 _half = False
 
 
+def default_precision(device: torch.device | str) -> Precision:
+    """Returns the precision that a device has if none is asked for: tf32 on a GPU, else fp32."""
+    return "tf32" if torch.device(device).type == "cuda" else "fp32"
+
+
 def hidden_dtype(dtype: torch.dtype) -> torch.dtype:
     """Returns the dtype in which hidden layers multiply numbers of ``dtype``."""
     return torch.bfloat16 if _half and dtype == torch.float32 else dtype

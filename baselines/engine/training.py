@@ -18,7 +18,7 @@ from baselines.engine.ledger import Ledger
 from baselines.engine.members import make_members
 from baselines.engine.method import Method, get_method, method_forms
 from baselines.engine.plan import Plan
-from baselines.engine.precision import Precision
+from baselines.engine.precision import Precision, default_precision
 from baselines.engine.preparation import action_kind
 from baselines.engine.session import Session, claim
 from baselines.engine.tensorboard import Curves
@@ -82,8 +82,6 @@ def make_plan(
 
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} is not available; expected cpu here")
-    if precision is None:
-        precision = "tf32" if torch.device(device).type == "cuda" else "fp32"
     return Plan(
         method=method,
         members=tuple(make_members(loaded, configs_of, seeds)),
@@ -92,7 +90,7 @@ def make_plan(
         eval_every=eval_every,
         evaluation_episodes=evaluation_episodes,
         device=device,
-        precision=precision,
+        precision=default_precision(device) if precision is None else precision,
     )
 
 

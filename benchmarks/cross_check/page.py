@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from baselines.reproduce.welch import contrast
 from hetero_bench import formatting
 from hetero_bench.atomic import write_file
 from hetero_bench.markdown_tables import markdown_table
@@ -17,7 +18,7 @@ from hetero_bench.registry import get_spec
 
 from .cases import CASES
 from .equivalents import EQUIVALENTS, PREPARED
-from .verdicts import mean_difference, verdict
+from .verdicts import verdict
 
 SCORES = Path(__file__).resolve().parents[2] / "docs" / "cross_check"
 LIBRARIES = ("hetero_bench", "d3rlpy")
@@ -70,7 +71,7 @@ def scores_table(folder: Path = SCORES) -> str:
     rows = []
     for document in documents:
         ours, theirs = (seed_scores(document, library) for library in LIBRARIES)
-        difference = mean_difference(ours, theirs)
+        difference = contrast([[ours]], [[theirs]])
         seeds = str(len(ours)) if len(ours) == len(theirs) else f"{len(ours)}, {len(theirs)}"
         rows.append(
             (

@@ -2,20 +2,26 @@
 
 ``held``: there are enough runs for any test to tell, and the 95% interval of the quantity lies on
 the claim's side: above 0 for *more*, within ``MARGIN`` of 0 for *equal*. ``not held``: it lies
-below 0, or beyond the margin. ``undecided``: anything else.
+below 0, or beyond the margin. ``undecided``: anything else. Two more conditions:
+
+- A difference that is said to be larger on some data than on other data has to exist there, too:
+  two arms that do alike on the former and unlike on the latter are no evidence.
+- Where no run differs from another nothing is shown, least of all equality: all may have failed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import hetero_bench
 from baselines.reproduce.claims.claims import Arm, Claim, Direction, expand
-from hetero_bench import bootstrap, scoring
-from hetero_bench.bootstrap import RESAMPLES, TOLERANCE, Estimate, Interval, enough_runs
+from baselines.reproduce.welch import contrast
+from hetero_bench import scoring
+from hetero_bench.bootstrap import RESAMPLES, TOLERANCE, Interval, enough_runs
 from hetero_bench.grading.resampling import Resampling
 from hetero_bench.runs import Run, read_run_file
 from hetero_bench.scoring import Scores
@@ -44,17 +50,22 @@ class Evidence:
 
     Attributes:
         means: Mean scores of both arms, percent, on ``datasets`` and, if any, on ``against``.
-        quantity: The difference of mean scores, or the difference of two such, percentage points.
-        improvement: Probability that a run of the first arm beats one of the second on a dataset.
+        differences: Of these means, first less second, percentage points.
+        quantity: The difference on ``datasets``, less that on ``against`` if there are any.
+        improvement: Probability that a run of the first arm beats one of the second on one of
+            ``datasets``.
         runs: Fewest runs of an arm on a dataset.
+        diverged: Runs that diverged; scored by their last finite policies.
         verdict: What follows.
         to_decide: What it would take where it is undecided, else empty.
     """
 
     means: tuple[tuple[float, float], ...]
+    differences: tuple[Interval, ...]
     quantity: Interval
     improvement: Interval
     runs: int
+    diverged: int
     verdict: Verdict
     to_decide: str
 
@@ -67,50 +78,48 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
         results: Folder with the tiers' folders of results.
 
     Raises:
-        ValueError: If a file is damaged, or an arm means several configs of it.
+        ValueError: If a file is damaged, an arm means several configs of it, or the arms' runs on
+            a dataset are not comparable.
     """
-    datasets, against = expand(claim.datasets), expand(claim.against)
-    scores = {
-        (arm.title, name): _scores(arm, name, results / claim.tier)
-        for arm in (claim.first, claim.second)
-        for name in (*datasets, *against)
-    }
-    if not all(scores.values()):
-        return Missing(_command(claim))
-    resampling = Resampling(seed=0, resamples=RESAMPLES)
+    folder = results / claim.tier
+    pairs: list[tuple[Scores, Scores]] = []
+    diverged = 0
+    for names in filter(None, (expand(claim.datasets), expand(claim.against))):
+        runs = [[_runs(arm, name, folder) for name in names] for arm in (claim.first, claim.second)]
+        if not all(map(all, runs)):
+            return Missing(_command(claim))
+        for name, first, second in zip(names, *runs, strict=True):
+            _check_comparable(claim, name, first, second)
+        first, second = (Scores([list(map(_score, each)) for each in arm]) for arm in runs)
+        pairs.append((first, second))
+        diverged += sum(run.status == "diverged" for arm in runs for each in arm for run in each)
 
-    def estimates(names: tuple[str, ...]) -> tuple[Estimate, Estimate]:
-        first, second = (
-            resampling.estimate(
-                scoring.mean,
-                Scores([scores[arm.title, name] for name in names]),
-                names=(claim.tier, arm.method, arm.title, *names),
-            )
-            for arm in (claim.first, claim.second)
-        )
-        return first, second
-
-    pairs = [estimates(names) for names in (datasets, against) if names]
-    quantity = bootstrap.difference(*pairs[0])
-    if against:
-        quantity = bootstrap.difference(quantity, bootstrap.difference(*pairs[1]))
-    improvement = resampling.estimate(
+    (first, second), *others = pairs
+    differences = tuple(contrast([x], [y]) for x, y in pairs)
+    quantity = contrast([first, *(y for _, y in others)], [second, *(x for x, _ in others)])
+    improvement = Resampling(seed=0, resamples=RESAMPLES).estimate(
         scoring.probability_of_improvement,
-        *(each.scores[0] for each in pairs[0]),
-        names=(claim.tier, claim.first.title, claim.second.title, *datasets),
+        first,
+        second,
+        names=(claim.tier, claim.first.title, claim.second.title, *claim.datasets),
     )
-    interval = quantity.interval()
-    enough = all(enough_runs(x.scores[0], y.scores[0]) for x, y in pairs)
-    runs = min(each.fewest_runs for each in quantity.scores)
-    verdict = decide(claim.direction, interval, enough=enough)
+    enough = all(enough_runs(*pair) for pair in pairs) and not math.isnan(quantity.low)
+    runs_each = min(scores.fewest_runs for pair in pairs for scores in pair)
+    verdict, deciding = decide(claim.direction, quantity, enough=enough), quantity
+    if others and verdict == "held":
+        verdict, deciding = decide("more", differences[0], enough=enough), differences[0]
+        verdict = "held" if verdict == "held" else "undecided"
     to_decide = ""
     if verdict == "undecided":
-        to_decide = missing_runs(claim.direction, interval, runs, len(datasets), enough=enough)
+        datasets = first.num_tasks
+        to_decide = missing_runs(claim.direction, deciding, runs_each, datasets, enough=enough)
     return Evidence(
-        means=tuple((first.value, second.value) for first, second in pairs),
-        quantity=interval,
+        means=tuple((scoring.mean(x), scoring.mean(y)) for x, y in pairs),
+        differences=differences,
+        quantity=quantity,
         improvement=improvement.interval(),
-        runs=runs,
+        runs=runs_each,
+        diverged=diverged,
         verdict=verdict,
         to_decide=to_decide,
     )
@@ -130,8 +139,13 @@ def decide(direction: Direction, interval: Interval, *, enough: bool) -> Verdict
     if direction == "more":
         return "undecided" if not interval.excludes(0.0) else "held" if low > 0.0 else "not held"
     if max(-low, high) < MARGIN - TOLERANCE:
-        return "held"
+        return "held" if _width(interval) > TOLERANCE else "undecided"
     return "not held" if max(low, -high) > MARGIN + TOLERANCE else "undecided"
+
+
+def _width(interval: Interval) -> float:
+    """Returns the larger of an estimate's distances to the bounds."""
+    return max(interval.high - interval.estimate, interval.estimate - interval.low)
 
 
 def missing_runs(
@@ -152,7 +166,7 @@ def missing_runs(
     if not enough:
         needed = fewest_runs(datasets)
         return f"at least {needed} seeds per arm: with fewer no test on these datasets can tell"
-    width = max(interval.high - interval.estimate, interval.estimate - interval.low)
+    width = _width(interval)
     if width <= TOLERANCE:
         return "an easier or a harder task: here all runs of an arm score alike"
     distance = abs(interval.estimate)
@@ -172,8 +186,8 @@ def fewest_runs(datasets: int) -> int:
     return runs
 
 
-def _scores(arm: Arm, dataset: str, folder: Path) -> list[float]:
-    """Returns an arm's final scores on a dataset, percent; none if it was not measured.
+def _runs(arm: Arm, dataset: str, folder: Path) -> list[Run]:
+    """Returns an arm's runs on a dataset; none if it was not measured.
 
     Raises:
         ValueError: If the arm means several configs.
@@ -181,17 +195,47 @@ def _scores(arm: Arm, dataset: str, folder: Path) -> list[float]:
     path = folder / arm.method / f"{hetero_bench.get_spec(dataset).id}.json"
     if not path.exists():
         return []
-    runs = [run for run in read_run_file(path) if _is_of(arm, run)]
+    runs = [run for run in read_run_file(path) if arm.setting.items() <= run.config.items()]
     if any(run.config != runs[0].config for run in runs):
         raise ValueError(
             f"{path} has several configs with {dict(arm.setting)}; expected one. State more of the "
             f"fields of the arm {arm.title!r}."
         )
-    return [_score(run) for run in runs]
+    return runs
 
 
-def _is_of(arm: Arm, run: Run) -> bool:
-    return all(run.config.get(name) == value for name, value in arm.setting.items())
+_COMPARED = ("reference returns", "data", "steps", "precision", "final episodes", "draws and seeds")
+
+
+def _circumstances(runs: Sequence[Run]) -> tuple[Any, ...]:
+    """Returns all that two arms' runs have to share, in the order of ``_COMPARED``."""
+    return (
+        {(run.reference.random, run.reference.expert) for run in runs},
+        {run.dataset.digest for run in runs},
+        {run.budget.steps for run in runs},
+        {run.budget.precision for run in runs},
+        {len(run.evaluations[-1].returns) for run in runs},
+        sorted((run.dataset.draw or 0, run.seed) for run in runs),
+    )
+
+
+def _check_comparable(
+    claim: Claim, dataset: str, first: Sequence[Run], second: Sequence[Run]
+) -> None:
+    """Checks that two arms differ in nothing but the arm.
+
+    Raises:
+        ValueError: If they do; the message says where and in what.
+    """
+    for what, one, other in zip(
+        _COMPARED, _circumstances(first), _circumstances(second), strict=True
+    ):
+        if one != other:
+            raise ValueError(
+                f"results of {claim.first.title} and {claim.second.title} on {dataset} in tier "
+                f"{claim.tier} differ in {what}: {one} against {other}. Train the cell again that "
+                "is not the tier's (table --overwrite)."
+            )
 
 
 def _score(run: Run) -> float:

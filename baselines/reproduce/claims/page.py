@@ -43,20 +43,30 @@ def render(results: Path) -> str:
 
 
 def row(claim: Claim, results: Path) -> Row:
-    """Returns a claim's cells: claim, source, measured, probability, verdict, what decides."""
+    """Returns a claim's cells: claim, source, where, what was measured, verdict, what decides."""
     found = evaluate(claim, results)
     about = (claim.text, claim.source, f"{claim.tier}: {_where(claim)}")
     if isinstance(found, Missing):
         return (*about, NONE, "not measured yet", f"`{found.command}`")
-    means = " against ".join(
+    parts = [
         f"{claim.first.title} {number(first)}, {claim.second.title} {number(second)}"
         for first, second in found.means
-    )
-    probability = f"P = {estimate(found.improvement, 2)}"
-    seeds = f"{found.runs} seeds"
+    ]
+    if claim.against:
+        parts = [
+            f"{part} ({estimate(difference)})"
+            for part, difference in zip(parts, found.differences, strict=True)
+        ]
+    measured = [
+        f"{' against '.join(parts)}: {estimate(found.quantity)}",
+        f"P = {estimate(found.improvement, 2)}",
+        f"{found.runs} runs each",
+    ]
+    if found.diverged:
+        measured.append(f"{found.diverged} diverged")
     return (
         *about,
-        f"{means}: {estimate(found.quantity)}; {probability}; {seeds}",
+        "; ".join(measured),
         found.verdict,
         found.to_decide or NONE,
     )
