@@ -27,20 +27,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from baselines.engine.checks import check_preparation, check_range, check_sizes
+from baselines.engine.checks import check_preparation, check_range
 from baselines.engine.data import Batch, MemberData
-from baselines.engine.members import per_member, shared
+from baselines.engine.members import per_member
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
-from baselines.engine.random import MemberRandom
-from baselines.parts.critics import Critics, smoothed, squared_error, td_targets
-from baselines.parts.initialisation import small_output
-from baselines.parts.policies import DeterministicActor, Policy
+from baselines.parts.policies import DeterministicActor
+from baselines.parts.td3 import TD3, check_td3
 
 Phase = Literal["critics", "critics and policy"]
 
-POLICY_OUTPUT, CRITIC_OUTPUT, HIDDEN_BIAS = 1e-3, 3e-3, 0.1
-"""Bounds of the initial last layers, and all other biases at first, as in the authors' code."""
+HIDDEN_BIAS = 0.1
+"""All biases but those of the last layers at first, as in the authors' code."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,9 @@ class Config:
 
     def __post_init__(self) -> None:
         check_preparation(self)
-        check_sizes(self)
+        check_td3(self)
         check_range(self, "policy_penalty", 0.0)
         check_range(self, "critic_penalty", 0.0)
-        check_range(self, "discount", 0.0, 1.0)
-        check_range(self, "target_rate", 0.0, 1.0, open_low=True)
-        check_range(self, "policy_noise", 0.0)
-        check_range(self, "noise_clip", 0.0)
-        check_range(self, "policy_delay", 1, whole=True)
         check_range(self, "policy_rate", 0.0, open_low=True)
         check_range(self, "critic_rate", 0.0, open_low=True)
 
@@ -159,65 +152,41 @@ class Agent:
 
     def __init__(self, configs: Sequence[Config], data: MemberData, seeds: Sequence[int]):
         device = data.device
-        hidden_sizes = shared(configs, "hidden_sizes")
-        self.critics = Critics(
+        self.td3 = TD3(
+            configs,
             data,
             seeds,
-            hidden_sizes,
-            per_member(configs, "critic_rate", device),
-            norm="after",
-            initialiser=small_output(CRITIC_OUTPUT, hidden_bias=HIDDEN_BIAS),
+            critic_rate=per_member(configs, "critic_rate", device),
+            policy_rate=per_member(configs, "policy_rate", device),
+            small_outputs=True,
+            hidden_bias=HIDDEN_BIAS,
+            critic_norm="after",
+            next_penalty=self._next_penalty,
         )
-        self.policy = Policy(
-            data,
-            seeds,
-            hidden_sizes,
-            per_member(configs, "policy_rate", device),
-            initialiser=small_output(POLICY_OUTPUT, hidden_bias=HIDDEN_BIAS),
-        )
-        self.noise = MemberRandom(seeds, "target noise", device)
+        self.critics, self.policy = self.td3.critics, self.td3.policy
         self.active = torch.ones(len(configs), dtype=torch.bool, device=device)
-
-        self.delay: int = shared(configs, "policy_delay")
         self.policy_penalty = per_member(configs, "policy_penalty", device)
         self.critic_penalty = per_member(configs, "critic_penalty", device)
-        self.discount = per_member(configs, "discount", device)
-        self.target_rate = per_member(configs, "target_rate", device)
-        self.policy_noise = per_member(configs, "policy_noise", device)
-        self.noise_clip = per_member(configs, "noise_clip", device)
 
     def phase(self, step: int) -> Phase:
         """Returns whether the policy moves in update number ``step`` (0, 1, ...), too."""
-        return "critics and policy" if (step + 1) % self.delay == 0 else "critics"
+        return "critics and policy" if self.td3.moves_policy(step + 1) else "critics"
 
     def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Takes one gradient step on the critics, and if it is its turn one on the policy."""
-        metrics = self._update_critics(batch)
+        metrics = self.td3.improve_critics(batch, self.active)
         if phase == "critics and policy":
             metrics |= self._update_policy(batch)
-            self.critics.track(self.target_rate, self.active)
-            self.policy.track(self.target_rate, self.active)
+            self.td3.track(self.active)
         return {name: value.detach() for name, value in metrics.items()}
 
-    def targets(self, batch: Batch) -> Tensor:
-        """Returns the (P, B) targets y of the critics, without gradient."""
-        noise = self.noise.normal(*batch.actions.shape[1:])
-        next_actions = self.policy.target_outputs(batch.next_observations).tanh()
-        next_actions = smoothed(next_actions, noise, self.policy_noise, self.noise_clip)
-        next_values = self.critics.target_values(batch.next_observations, next_actions).amin(0)
+    def _next_penalty(self, batch: Batch, next_actions: Tensor) -> Tensor:
+        """Returns the (P, B) β₂ ‖ã - a'‖², and nothing where there is no a'."""
         distances = squared_distance(next_actions, batch.next_actions) * batch.has_next
-        penalised = next_values - self.critic_penalty[:, None] * distances
-        return td_targets(batch.rewards, batch.terminations, penalised, self.discount)
-
-    def _update_critics(self, batch: Batch) -> dict[str, Tensor]:
-        targets = self.targets(batch)
-        values = self.critics(batch.observations, batch.actions)
-        loss = squared_error(values, targets)
-        self.critics.optimiser.minimise(loss, self.active)
-        return {"loss": loss, "q_data": values.mean((0, -1)), "target": targets.mean(-1)}
+        return self.critic_penalty[:, None] * distances
 
     def _update_policy(self, batch: Batch) -> dict[str, Tensor]:
-        actions = self.policy(batch.observations).tanh()
+        actions = self.td3.actions(batch.observations)
         values = self.critics.of_policy(batch.observations, actions, critics=2).amin(0)
         distances = squared_distance(actions, batch.actions)
         loss = policy_loss(values, distances, self.policy_penalty)
@@ -234,12 +203,7 @@ class Agent:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the live tensors that determine all further updates."""
-        return {
-            "critics": self.critics.state_dict(),
-            "policy": self.policy.state_dict(),
-            "noise": self.noise.state_dict(),
-            "active": self.active,
-        }
+        return {**self.td3.state_dict(), "active": self.active}
 
 
 METHOD = Method(

@@ -81,6 +81,7 @@ class FineTuningSession(Session):
                 "fine_tuning": tuning.settings,
                 "evaluations": [each[-1:] for each in trained.evaluations],
                 "diverged": dict(trained.diverged),
+                "wall_seconds": trained.wall_seconds,
             }
         )
         super().__init__(tuning, plan, beginning, out, display, earlier_steps=plan.steps)

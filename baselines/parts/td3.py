@@ -3,16 +3,18 @@
 Fujimoto, van Hoof and Meger, "Addressing Function Approximation Error in Actor-Critic Methods",
 ICML 2018:
 
-    Q:  min_θ  Σ_i E_D[ (Q_i(s,a) - y)² ],   y = r + γ min_i Q̄_i(s', ã)      Algorithm 1
+    Q:  min_θ  Σ_i E_D[ (Q_i(s,a) - y)² ],   y = r + γ [min_i Q̄_i(s', ã) - p(s', ã)]
+                                                                                Algorithm 1
         ã = clip(π̄(s') + clip(ε, -c, c), -1, 1),   ε ~ N(0, σ²)                Eq. 14
 
 The policy and all targets move with every ``policy_delay``-th update of the critics. What the
-policy climbs is the method's affair. A plug-in may add to the loss of Q (parts/penalties.py).
+policy climbs is the method's affair, and so is p, which is nothing in TD3 itself. A plug-in may add
+to the loss of Q (parts/penalties.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -22,13 +24,16 @@ from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.random import MemberRandom
 from baselines.parts.critics import Critics, smoothed, squared_error, td_targets
-from baselines.parts.initialisation import small_output, uniform_fan_in
+from baselines.parts.initialisation import Initialiser, small_output, uniform_fan_in
 from baselines.parts.networks import NormPlace
 from baselines.parts.penalties import CriticPenalty, penalised
 from baselines.parts.policies import Policy
 
 POLICY_OUTPUT, CRITIC_OUTPUT = 1e-3, 3e-3
-"""Bounds of the initial last layers with ``small_outputs``, as in SPOT's code for AntMaze."""
+"""Bounds of the initial last layers with ``small_outputs``, as in the code of SPOT and ReBRAC."""
+
+NextPenalty = Callable[[Batch, Tensor], Tensor]
+"""From a batch and (P, B, act) actions ã in s' to the (P, B) p(s', ã), without gradient."""
 
 
 def check_td3(config: Any) -> None:
@@ -57,8 +62,11 @@ class TD3:
         policy_rate: (P,) Adam's step sizes for the policy.
         dropout: Probability with which a hidden unit of policy and target policy is dropped.
         small_outputs: Start from nearly zero actions and values.
+        hidden_bias: All biases of hidden layers at first, with ``small_outputs``; None for the
+            usual ones.
         critic_norm: Where the critics' hidden layers have layer normalisation.
         critic_penalty: Is added to the loss of the critics.
+        next_penalty: p, is taken off the values in s'.
 
     Attributes:
         critics: Q_i and Q̄_i.
@@ -75,9 +83,16 @@ class TD3:
         policy_rate: Tensor,
         dropout: float = 0.0,
         small_outputs: bool = False,
+        hidden_bias: float | None = None,
         critic_norm: NormPlace = "none",
         critic_penalty: CriticPenalty | None = None,
+        next_penalty: NextPenalty | None = None,
     ):
+        def initialiser(output: float) -> Initialiser:
+            return (
+                small_output(output, hidden_bias=hidden_bias) if small_outputs else uniform_fan_in
+            )
+
         hidden_sizes = shared(configs, "hidden_sizes")
         self.critics = Critics(
             data,
@@ -85,7 +100,7 @@ class TD3:
             hidden_sizes,
             critic_rate,
             norm=critic_norm,
-            initialiser=small_output(CRITIC_OUTPUT) if small_outputs else uniform_fan_in,
+            initialiser=initialiser(CRITIC_OUTPUT),
         )
         self.policy = Policy(
             data,
@@ -93,9 +108,9 @@ class TD3:
             hidden_sizes,
             policy_rate,
             dropout=dropout,
-            initialiser=small_output(POLICY_OUTPUT) if small_outputs else uniform_fan_in,
+            initialiser=initialiser(POLICY_OUTPUT),
         )
-        self._critic_penalty = critic_penalty
+        self._critic_penalty, self._next_penalty = critic_penalty, next_penalty
         self._noise = MemberRandom(seeds, "target noise", data.device)
         self._delay: int = shared(configs, "policy_delay")
         self._discount = per_member(configs, "discount", data.device)
@@ -124,6 +139,8 @@ class TD3:
     def targets(self, batch: Batch, next_actions: Tensor) -> Tensor:
         """Returns the (P, B) targets y of the critics, without gradient."""
         next_values = self.critics.target_values(batch.next_observations, next_actions).amin(0)
+        if self._next_penalty is not None:
+            next_values = next_values - self._next_penalty(batch, next_actions)
         return td_targets(batch.rewards, batch.terminations, next_values, self._discount)
 
     def improve_critics(self, batch: Batch, active: Tensor) -> dict[str, Tensor]:
