@@ -15,6 +15,7 @@ from torch import Tensor
 from baselines.engine.capture import CapturedUpdates
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import Member, shared
+from baselines.engine.memory import keep_freed_memory
 from baselines.engine.method import Agent, Method, PhasedAgent, RefreshedAgent, SamplingAgent
 from baselines.engine.plan import Plan
 from baselines.engine.precision import MatmulPrecision, Precision
@@ -57,6 +58,8 @@ class Trainer:
         precision: Precision = "fp32",
         capture: bool = True,
     ):
+        if torch.device(device).type == "cpu":
+            keep_freed_memory()
         configs = [member.config for member in members]
         seeds = [member.seed for member in members]
         self.data = MemberData(
