@@ -121,6 +121,7 @@ class Comparison:
     def train_theirs(self, seed: int, python: str) -> None:
         """Trains d3rlpy's method in its own process, if its policy is missing."""
         if not self.policy_path(seed).exists():
+            self.prepare()
             arguments = command(python, "train", self.folder, threads=1)
             arguments += ["--steps", str(self.case.steps), "--seed", str(seed)]
             arguments += ["--policy", str(self.policy_path(seed))]
@@ -153,10 +154,11 @@ class Comparison:
                 versions = json.loads(facts)["versions"]
         if not ours or not theirs:
             return None
+        commits = sorted({run.commit or hetero_bench.__version__ for run in ours.values()})
         return {
             **self.identity,
             "config": config_values(self.config),
-            "versions": {"hetero_bench": hetero_bench.__version__, **versions},
+            "versions": {"hetero_bench": ", ".join(commits)} | versions,
             "returns": {
                 "hetero_bench": {
                     str(seed): _rounded(run.evaluations[-1]) for seed, run in ours.items()
