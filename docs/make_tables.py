@@ -19,7 +19,7 @@ from hetero_bench.spec import DatasetSpec
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = {
     "antmaze": "an ant walks mazes, D4RL's physics; noise and bias that depend on the place",
-    "locomotion": "MuJoCo in Gymnasium v5 (so far hopper and walker), six qualities; own data",
+    "locomotion": "MuJoCo in Gymnasium v5 (so far hopper, walker and half cheetah), six qualities; own data",
     "gridworld": "three rooms and narrow hallways, with an exact model",
 }
 """What a family is about, in the order of the README."""

@@ -220,7 +220,7 @@ _SUMMARIES = {
     "medium": "A SAC policy with about a third of the expert's return, in {environment}.",
     "medium-replay": (
         "The training buffer of SAC in {environment} up to the medium policy: {transitions:,} "
-        "transitions. Its 10k and 100k subsets are bundled, the whole is not."
+        "transitions. Subsets are bundled, the whole is not."
     ),
     "medium-expert": "Half the medium and half the expert policy, in {environment}.",
     "expert": "The final SAC policy in {environment}, stochastic as SAC collects.",
