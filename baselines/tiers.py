@@ -94,8 +94,8 @@ _SMALL_CQL: dict[str, Any] = {
 }
 """CQL that takes 10,000 steps in minutes, with equal networks for all that stand on it. With its
 own step size the policy would hardly move in so few."""
-_SHORT_CAR: dict[str, Any] = {"warmup_steps": 10_000, "mix_rate": 1.5e-4}
-"""As long an opening as SPOT's here; and the mixed reference goes as far in a thirtieth of the
+_SHORT_CAR: dict[str, Any] = {"warmup_steps": 5_000, "mix_rate": 2.5e-4}
+"""As long an opening as SPOT's here; and the mixed reference goes as far in a fiftieth of the
 paper's million steps as there."""
 
 
@@ -120,8 +120,8 @@ TIERS = {
         about="cheap methods on six datasets, and a cell of every other method, 5 seeds; hours on "
         "two cores",
         cells=(
-            Cells(("spot",), _CONTROL, steps=30_000, changes={"density_steps": 10_000}),
-            Cells(("iql", "td3_bc", "bc"), _CONTROL, steps=30_000),
+            Cells(("spot",), _CONTROL, steps=20_000, changes={"density_steps": 5_000}),
+            Cells(("iql", "td3_bc", "bc"), _CONTROL, steps=20_000),
             Cells(("reds", "cql"), ("gridworld-hetero",), steps=6_000),
             Cells(("awr",), ("gridworld-hetero",), steps=3_000),
             Cells(("bc",), ("gridworld-hetero",), steps=2_000),
@@ -141,14 +141,14 @@ TIERS = {
                 steps=10_000,
                 settings=_grid(variant=("mlp", "proj")),
             ),
-            Cells(("car", "car_g"), (_SMOKE,), steps=30_000, changes=_SHORT_CAR),
+            Cells(("car", "car_g"), (_SMOKE,), steps=20_000, changes=_SHORT_CAR),
             Cells(
                 ("reds", "c4", "dr3_cql", "ln_cql", "cql"),
                 (_SMOKE,),
                 steps=10_000,
                 changes=_SMALL_CQL,
             ),
-            Cells(("c4_iql", "c4_td3_bc", "dr3_td3_bc", "ln_td3_bc"), (_SMOKE,), steps=30_000),
+            Cells(("c4_iql", "c4_td3_bc", "dr3_td3_bc", "ln_td3_bc"), (_SMOKE,), steps=20_000),
             Cells(("reds", "cql"), ("antmaze-medium-noisy-10k",), steps=2_000, changes=_SMALL_CQL),
             Cells(("edac", "rebrac", "awac"), (_SMOKE,), steps=2_000),
         ),
