@@ -14,12 +14,15 @@ import hetero_bench
 from baselines.engine.method import list_methods
 from baselines.tiers import TIERS
 from benchmarks.cross_check.page import scores_table, settings_table, weights_table
+from hetero_bench import formatting
+from hetero_bench.markdown_tables import markdown_table
+from hetero_bench.registry import registry_folder
 from hetero_bench.spec import DatasetSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = {
     "antmaze": "an ant walks mazes, D4RL's physics; noise and bias that depend on the place",
-    "locomotion": "MuJoCo in Gymnasium v5 (so far hopper, walker and half cheetah), six qualities; own data",
+    "locomotion": "MuJoCo in Gymnasium v5, six qualities; own data",
     "gridworld": "three rooms and narrow hallways, with an exact model",
 }
 """What a family is about, in the order of the README."""
@@ -121,6 +124,24 @@ def tiers_table() -> str:
     return "\n".join(lines)
 
 
+def results_table() -> str:
+    """Returns the Markdown table of the CPU tier's results, best first on every dataset."""
+    graded = hetero_bench.grade([registry_folder() / "results" / "cpu"])
+    rows = [
+        (
+            f"`{one.dataset}`",
+            f"`{one.entry}`",
+            f"{max(one.steps):,}",
+            len(one.seeds),
+            formatting.plus_minus(one.mean.estimate, one.std),
+            formatting.estimate(one.iqm),
+        )
+        for one in sorted(graded.results, key=lambda one: (one.dataset, -one.mean.estimate))
+    ]
+    header = ("dataset", "method", "steps", "runs", "mean ± std", "IQM, 95% interval")
+    return markdown_table(header, rows)
+
+
 MEASURES = (
     "exact D: std | max | fitted D: median | 99% | 99.9% | fitted log(1 + D): std | clamped |"
 )
@@ -208,7 +229,11 @@ def _measured(part: str) -> dict[str, Any]:
 
 DOCUMENTS = {
     ROOT / "README.md": {"families": families_table, "methods": methods_list},
-    ROOT / "docs" / "baselines.md": {"methods": methods_table, "tiers": tiers_table},
+    ROOT / "docs" / "baselines.md": {
+        "methods": methods_table,
+        "tiers": tiers_table,
+        "results": results_table,
+    },
     ROOT / "docs" / "datasets.md": {"datasets": datasets_table},
     ROOT / "docs" / "antmaze.md": {"antmaze": antmaze_table},
     ROOT / "docs" / "heteroskedasticity.md": {
