@@ -113,8 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("add --debug to see where it comes from", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        again = "the same command" + " without --overwrite" * ("--overwrite" in arguments)
-        print(f"interrupted; {again} continues from the last checkpoint", file=sys.stderr)
+        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        if "--overwrite" in arguments:
+            print("what was finished is trained again, as --overwrite says", file=sys.stderr)
         return 130
 
 

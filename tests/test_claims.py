@@ -150,7 +150,8 @@ def test_a_difference_by_hand(tmp_path):
 
 
 def test_one_run_on_many_datasets_gives_no_interval_and_no_verdict(tmp_path):
-    several = dataclasses.replace(CLAIM, datasets=(HETERO, UNIFORM, "gridworld-mixed"))
+    names = [f"gridworld-{kind}" for kind in ("hetero", "uniform", "mixed", "skewed")]
+    several = dataclasses.replace(CLAIM, datasets=(*names, *(f"{name}-10k" for name in names[:2])))
     for dataset in several.datasets:
         put(tmp_path, "reds", (60,), dataset)
         put(tmp_path, "cql", (50,), dataset)
@@ -168,7 +169,7 @@ def test_arms_that_all_fail_or_all_succeed_show_nothing(tmp_path, score, directi
     assert (found.verdict, "score alike" in found.to_decide) == ("undecided", True)
 
 
-BUDGET = {"steps": 1000, "wall_seconds": 1.0, "device": "cpu"}
+BUDGET = {"steps": 1000, "wall_seconds": 1.0, "device": "cpu", "precision": "fp32"}
 
 
 @pytest.mark.parametrize(
@@ -191,13 +192,15 @@ def test_arms_that_differ_in_more_than_the_arm_are_refused(tmp_path, change, wha
         write_run(RunCollection(runs=runs), tmp_path / "small" / "reds" / f"{HETERO}-v0.json")
 
     runs = [
-        make_run("cql", f"{HETERO}-v0", seed, [50.0 + seed], config={}, data="data")
+        make_run("cql", f"{HETERO}-v0", seed, [50.0 + seed], config={}, data="data", budget=BUDGET)
         for seed in range(4)
     ]
     write_run(RunCollection(runs=runs), tmp_path / "small" / "cql" / f"{HETERO}-v0.json")
-    put_reds(data="data")
+    put_reds(data="data", budget=BUDGET)
     assert measured(CLAIM, tmp_path).verdict == "held"
-    put_reds(**{"data": "data"} | change)
+    put_reds(data="data", budget=BUDGET | {"precision": None})
+    assert measured(CLAIM, tmp_path).verdict == "held"
+    put_reds(**{"data": "data", "budget": BUDGET} | change)
     with pytest.raises(ValueError, match=f"ReDS and CQL on gridworld-hetero .* differ in {what}:"):
         evaluate(CLAIM, tmp_path)
 
@@ -239,6 +242,10 @@ def test_doing_worse_elsewhere_is_no_gain(tmp_path):
     found = measured(claim, tmp_path)
     assert found.quantity.low > 0.0
     assert found.verdict == "undecided"
+    put(tmp_path, "reds", (40, 41, 39, 40))
+    worse = measured(claim, tmp_path)  # -10 on the one and -30 on the other
+    assert worse.quantity.low > 0.0
+    assert (worse.verdict, worse.to_decide) == ("not held", "")
 
 
 def test_an_arm_is_one_setting_of_a_sweep(tmp_path):
@@ -279,9 +286,9 @@ def test_the_tier_of_a_claim_measures_each_arm_once(claim):
 
 @pytest.mark.parametrize("claim", ALL, ids=lambda claim: f"{claim.tier}: {claim.text}")
 def test_the_tier_of_a_claim_has_enough_runs_to_decide_it(claim):
-    names = expand(claim.datasets)
-    for cell in cells_of(TIERS[claim.tier], (claim.first.method, claim.second.method), names):
-        assert len(cell.seeds) * len(cell.draws) >= fewest_runs(len(names))
+    for names in filter(None, (expand(claim.datasets), expand(claim.against))):
+        for cell in cells_of(TIERS[claim.tier], (claim.first.method, claim.second.method), names):
+            assert len(cell.seeds) * len(cell.draws) >= fewest_runs(len(names))
 
 
 def test_arms_and_claims_are_told_apart():

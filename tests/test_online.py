@@ -250,12 +250,16 @@ def test_a_checkpoint_of_other_code_does_not_pass_silently(dataset, tmp_path, ca
     assert f"trained by other code (commit {'0' * 40}, now " in capsys.readouterr().err
 
 
-def test_a_population_that_scored_otherwise_is_another(dataset, tmp_path):
-    tuning = FineTuning(population(dataset, tmp_path), steps=10)
-    ledger = tuning.population.ledger.model_copy(deep=True)
-    ledger.evaluations[0][-1] = ledger.evaluations[0][-1].model_copy(update={"returns": [0.5]})
-    other = replace(tuning, population=replace(tuning.population, ledger=ledger))
-    assert other.fingerprint != tuning.fingerprint
+def test_another_population_of_the_same_plan_is_another(dataset, tmp_path):
+    trained = population(dataset, tmp_path)
+    tensors, facts = read_checkpoint(trained.path)
+    copies = [tmp_path / name / "checkpoint.safetensors" for name in ("same", "other")]
+    for copy in copies:
+        copy.parent.mkdir()
+        write_checkpoint(copy, tensors, facts | {"commit": "0" * 40})
+        next(each for each in tensors.values() if each.is_floating_point()).view(-1)[0] += 1
+    same, other = (FineTuning(replace(trained, path=copy), steps=10) for copy in copies)
+    assert same.fingerprint == FineTuning(trained, steps=10).fingerprint != other.fingerprint
 
 
 def test_seeds_make_a_difference_and_options_too(dataset, tmp_path):

@@ -124,21 +124,16 @@ class FineTuning:
     def settings(self) -> dict[str, Any]:
         """What determines the results besides the trained population, as JSON values."""
         fields = [each.name for each in dataclasses.fields(self) if each.name != "population"]
-        return {name: getattr(self, name) for name in fields} | {
-            "device": torch.device(self.device).type
-        }
+        return {name: getattr(self, name) for name in fields}
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of all that determines the results, what the trained policies scored included.
+        """A digest of all that determines the results, the trained learners included.
 
         Equal plans trained by other code, or on another machine, are other populations.
         """
-        scored = [
-            [evaluation.model_dump() for evaluation in own]
-            for own in self.population.ledger.evaluations
-        ]
-        document = [self.population.plan.document(), scored, self.settings]
+        settings = self.settings | {"device": torch.device(self.device).type}
+        document = [self.population.plan.document(), self.population.digest, settings]
         text = json.dumps(document, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -120,7 +120,8 @@ def run_jobs(
         overwrite: Train finished populations again, and replace others' results.
         workers: Processes; as many as processors by default.
         quiet: Show no progress.
-        on_finished: Takes the runs of every job once it is done, also where another one fails.
+        on_finished: Takes the runs of every job once it is done; of those that are done before
+            another one fails, too.
 
     Returns:
         Every job's (P,) run records, in the order of :func:`~baselines.engine.training.train`.
@@ -213,12 +214,12 @@ def _show(
     )
     tasks = [bar.add_task(job.title, total=job.steps, visible=False) for job in jobs]
     said = time.perf_counter()
-    open_ends = list(futures)
+    pending = list(futures)
     with bar:
         while True:
             over = bool(failures) or all(future.done() for future in futures)
-            ended = [future for future in open_ends if future.done()]
-            open_ends = [future for future in open_ends if future not in ended]
+            ended = [future for future in pending if future.done()]
+            pending = [future for future in pending if future not in ended]
             for future in ended:
                 if not future.cancelled() and future.exception() is None:
                     yield future.result()[0]
@@ -231,7 +232,7 @@ def _show(
                 said = time.perf_counter()
                 work = sum(job.members * job.steps for job in jobs)
                 done = sum(job.members * step for job, step in zip(jobs, steps, strict=True))
-                done_jobs = len(futures) - len(open_ends)
+                done_jobs = len(futures) - len(pending)
                 console.print(
                     f"{done_jobs} of {len(jobs)} populations done, {done / work:.0%} of the work"
                 )

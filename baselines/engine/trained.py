@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -40,6 +41,16 @@ class TrainedPopulation:
         own = {name: each for name, each in tensors.items() if not name.startswith("online.")}
         restore(trainer.state_dict(), own)
         return trainer
+
+    @cached_property
+    def digest(self) -> str:
+        """A sha256 over the checkpoint's tensors, which tells populations of one plan apart."""
+        tensors, _ = read_checkpoint(self.path)
+        digest = hashlib.sha256()
+        for name in sorted(tensors):
+            digest.update(name.encode())
+            digest.update(tensors[name].numpy().tobytes())
+        return digest.hexdigest()
 
     def actors(self) -> list[Actor]:
         """Returns the (P,) members' final policies, on the CPU."""

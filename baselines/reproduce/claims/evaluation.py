@@ -5,8 +5,9 @@ the claim's side: above 0 for *more*, within ``MARGIN`` of 0 for *equal*. ``not 
 below 0, or beyond the margin. ``undecided``: anything else. Two more conditions:
 
 - A difference that is said to be larger on some data than on other data has to exist there, too:
-  two arms that do alike on the former and unlike on the latter are no evidence.
-- Where no run differs from another nothing is shown, least of all equality: all may have failed.
+  the verdict on that is the claim's. Two arms that do alike on the former and unlike on the latter
+  are no evidence, and a first arm that does worse on both is evidence against it.
+- Equality is not shown by runs that do not vary: all may have failed.
 """
 
 from __future__ import annotations
@@ -108,7 +109,6 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
     verdict, deciding = decide(claim.direction, quantity, enough=enough), quantity
     if others and verdict == "held":
         verdict, deciding = decide("more", differences[0], enough=enough), differences[0]
-        verdict = "held" if verdict == "held" else "undecided"
     to_decide = ""
     if verdict == "undecided":
         datasets = first.num_tasks
@@ -205,6 +205,8 @@ def _runs(arm: Arm, dataset: str, folder: Path) -> list[Run]:
 
 
 _COMPARED = ("reference returns", "data", "steps", "precision", "final episodes", "draws and seeds")
+_NOT_STATED: set[Any] = {None}
+"""The precision of runs from before records had it."""
 
 
 def _circumstances(runs: Sequence[Run]) -> tuple[Any, ...]:
@@ -230,7 +232,7 @@ def _check_comparable(
     for what, one, other in zip(
         _COMPARED, _circumstances(first), _circumstances(second), strict=True
     ):
-        if one != other:
+        if one != other and _NOT_STATED not in (one, other):
             raise ValueError(
                 f"results of {claim.first.title} and {claim.second.title} on {dataset} in tier "
                 f"{claim.tier} differ in {what}: {one} against {other}. Train the cell again that "
