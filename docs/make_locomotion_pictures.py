@@ -43,7 +43,8 @@ def draw() -> Figure:
             axes.set_title(ENVIRONMENTS[env][0], color=INK, loc="left", fontsize=10)
             axes.set_xlabel("environment steps, millions")
         panels[0].set_ylabel("return of 20 episodes")
-        panels[0].legend(frameon=False, loc="lower right")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 

@@ -188,6 +188,7 @@ def test_records_go_from_the_offline_score_to_the_fine_tuned_one(form, dataset, 
         assert [each.step for each in run.evaluations] == [OFFLINE, OFFLINE + 20, OFFLINE + 30]
         assert run.evaluations[0] == trained.ledger.evaluations[number][-1]
         assert run.budget.steps == OFFLINE + 30
+        assert run.budget.wall_seconds > trained.ledger.wall_seconds > 0.0
         assert run.config["online_decay_share"] == 0.2
         curve = run.metrics["loss"]
         assert [step for step, _ in curve] == [30, 35, 40, 50]

@@ -6,7 +6,7 @@ from typing import Any
 
 from baselines.reproduce.claims.claims import Arm, Claim, Elsewhere, Paper
 
-SMALL = ("hopper-medium-replay-hb-10k",)
+SMALL = ("halfcheetah-medium-replay-hb-10k",)
 LOCOMOTION = ("{hopper,walker2d}-{medium-replay,medium,medium-expert}-hb-10k",)
 BOTH = {"cpu": SMALL, "gpu": LOCOMOTION}
 """Datasets of 10,000 transitions, by tier."""
@@ -259,12 +259,12 @@ PAPERS = (
                 "DD and VSD of PROJ lie orders below those of MLP and PLAS",
                 "Table 3",
                 "python -m baselines diagnose gradient-conflict "
-                "--dataset hopper-medium-replay-hb-10k --seeds 0 1 2",
+                "--dataset halfcheetah-medium-replay-hb-10k --seeds 0 1 2",
             ),
             Elsewhere(
                 "Which residuals have one mode, and which several",
                 "Fig. 2",
-                "python -m baselines diagnose spar --dataset hopper-medium-replay-hb-10k",
+                "python -m baselines diagnose spar --dataset halfcheetah-medium-replay-hb-10k",
             ),
         ),
     ),
