@@ -132,7 +132,7 @@ def results_table() -> str:
             f"`{one.dataset}`",
             f"`{one.entry}`",
             f"{max(one.steps):,}",
-            len(one.seeds),
+            f"{len(one.seeds)}" + (f", {len(one.diverged)} diverged" if one.diverged else ""),
             formatting.plus_minus(one.mean.estimate, one.std),
             formatting.estimate(one.iqm),
         )
