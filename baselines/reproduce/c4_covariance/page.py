@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from baselines.reproduce.c4_covariance import figures
 from baselines.reproduce.c4_covariance.observation import C4, Study
+from baselines.reproduce.templates import fill_template
 from hetero_bench import atomic
 from hetero_bench.plotting import to_png
 
-TEMPLATE = "page.md.jinja"
+TEMPLATE = Path(__file__).with_name("page.md.jinja")
 DPI = 110
 
 
@@ -37,15 +37,8 @@ def write_page(studies: list[Study], page: Path) -> list[Path]:
 
 def render(studies: list[Study], folder: str) -> str:
     """Returns the page's Markdown, whose figures lie in ``folder`` beside it."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(TEMPLATE).render(
+    return fill_template(
+        TEMPLATE,
         studies=[
             {"study": study, "rows": claim_rows(study), "backbone": figures.backbone_arm(study)}
             for study in studies

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-
 from baselines.reproduce.claims.claims import Claim
 from baselines.reproduce.claims.evaluation import MARGIN, Missing, evaluate
 from baselines.reproduce.claims.papers import PAPERS
+from baselines.reproduce.templates import fill_template
 from hetero_bench.formatting import NONE, estimate, number
 
-TEMPLATE = "page.md.jinja"
+TEMPLATE = Path(__file__).with_name("page.md.jinja")
 Row = tuple[str, ...]
 
 
@@ -21,16 +20,9 @@ def render(results: Path) -> str:
     Args:
         results: Folder with the tiers' folders of results.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     rows = {paper.title: [row(claim, results) for claim in paper.claims] for paper in PAPERS}
-    return environment.get_template(TEMPLATE).render(
+    return fill_template(
+        TEMPLATE,
         papers=PAPERS,
         rows=rows,
         elsewhere={

@@ -6,21 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
-
 from baselines.reproduce.reds_gridworld import claims, series, sweep, tables
 from baselines.reproduce.reds_gridworld.figures import edge_plot, success_curves, success_heat_map
 from baselines.reproduce.reds_gridworld.findings import PATIENCE, Findings
 from baselines.reproduce.reds_gridworld.maze_figures import fates_plot, figure_2, visitations
 from baselines.reproduce.reds_gridworld.results import best, select
 from baselines.reproduce.reds_gridworld.verdicts import describe, percent
+from baselines.reproduce.templates import fill_template
 from hetero_bench import atomic
 from hetero_bench.plotting import to_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TEMPLATE = "page.md.jinja"
+TEMPLATE = Path(__file__).with_name("page.md.jinja")
 DPI = 110
 
 
@@ -47,20 +46,13 @@ def write_page(findings: Findings, page: Path) -> list[Path]:
 
 def render(findings: Findings, folder: str) -> str:
     """Returns the page's Markdown, whose figures lie in ``folder`` beside it."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     reds, cql = claims.separating(findings)
     lowest, *_ = series.CQL.cells(findings.cells, findings.dataset)
     exact_cql = findings.exact.curve(series.CQL)
     assert exact_cql is not None
     exact_edge = max(findings.exact.edges.items(), key=lambda item: item[1])
-    return environment.get_template(TEMPLATE).render(
+    return fill_template(
+        TEMPLATE,
         findings=findings,
         folder=folder,
         claim_rows=[(c.text, c.source, c.measured, c.verdict) for c in claims.claims(findings)],
