@@ -219,7 +219,7 @@ class Artefact:
                     )
                     arrays, parent = module.fetch(self.spec, source, request)
                 arrays.validate()
-                self._require_as_stated(arrays)
+                self._require_as_stated(arrays, simulated=module.simulated(self.spec))
                 provenance = judge(
                     Provenance(
                         status="unpinned",
@@ -242,8 +242,12 @@ class Artefact:
             return
         raise SourceError(f"no source gave {self.spec.id}: " + "; ".join(refusals)) from cause
 
-    def _require_as_stated(self, arrays: EpisodeArrays) -> None:
+    def _require_as_stated(self, arrays: EpisodeArrays, *, simulated: bool) -> None:
         """Checks that data has the shapes, dtypes and counts that its manifest states.
+
+        Args:
+            arrays: The data.
+            simulated: Whether another CPU may give other bits, and with them other episodes.
 
         Raises:
             SourceError: If it has not.
@@ -267,9 +271,10 @@ class Artefact:
                     f"actions reach from {low} to {high}; {spec.id} is registered with "
                     f"{spec.action.n} of them. {advice}"
                 )
+        episodes = None if simulated or self.draw is not None else spec.episodes
         for name, count, expected in (
             ("transitions", arrays.num_transitions, spec.transitions),
-            ("episodes", arrays.num_episodes, spec.episodes if self.draw is None else None),
+            ("episodes", arrays.num_episodes, episodes),
         ):
             if expected not in (None, count):
                 raise SourceError(

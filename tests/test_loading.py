@@ -154,6 +154,17 @@ def test_gridworld_with_other_bits_than_the_pinned_is_refused(cache, monkeypatch
     assert not (cache / "wrong-v0" / "whole").exists()
 
 
+def test_a_simulator_may_give_other_episodes_but_not_other_transitions(toy):
+    """On another CPU ants fall elsewhere: the same steps make other episodes."""
+    toy(toy_digest=f"episodes = 9\n{pinned_to('0' * 64)}")
+    dataset = load("toy")
+    assert (dataset.provenance.status, dataset.arrays.num_episodes) == ("rebuilt", 10)
+    toy.recipe.build = lambda *_, **__: episodes_of([3] * 9)
+    toy(seed=1)
+    with pytest.raises(SourceError, match="27 transitions; toy-v0 is registered with 30"):
+        load("toy")
+
+
 @pytest.mark.parametrize(
     ("stated", "message"),
     [
@@ -164,6 +175,7 @@ def test_gridworld_with_other_bits_than_the_pinned_is_refused(cache, monkeypatch
     ],
 )
 def test_built_data_is_compared_with_its_manifest(toy, stated, message):
+    toy.recipe.SIMULATED = False
     toy(toy_digest=stated)
     with pytest.raises(SourceError, match=message):
         load("toy")
