@@ -187,6 +187,7 @@ TIERS = {
                 ("c4_td3_bc",),
                 (_CHEETAH,),
                 steps=5_000,
+                changes={"hidden_sizes": (128, 128)},
                 settings=_grid(clusters=(1, 2, 5, 20), penalty_weight=(0.0, 0.1, 0.3, 1.0)),
                 seeds=_FOUR,
             ),
@@ -194,7 +195,7 @@ TIERS = {
                 ("car",),
                 (_CHEETAH,),
                 steps=6_000,
-                changes=_SHORT_CAR | {"warmup_steps": 2_000},
+                changes=_SHORT_CAR | {"warmup_steps": 2_000, "density_sizes": (256, 256)},
                 # From nothing is accepted over shares of the data's own actions to everything is.
                 settings=(
                     {"threshold": -1.0},

@@ -113,15 +113,11 @@ class VAE(Density):
         self, parameters: Tensor, observations: Tensor, actions: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Returns the (P, B, latent) μ and log σ of (P, B, obs) and (P, B, act) arguments."""
-        theta = parameters[..., : self.encoder.num_parameters]
-        outputs = self.encoder(theta, torch.cat([observations, actions], dim=-1))
-        mean, log_std = outputs.chunk(2, dim=-1)
-        return mean, log_std.clamp(*LOG_STD_RANGE)
+        return self._encode(self._halves(parameters)[0], observations, actions)
 
     def decode(self, parameters: Tensor, observations: Tensor, latents: Tensor) -> Tensor:
         """Returns the (P, B, act) actions â of (P, B, obs) and (P, B, latent) arguments."""
-        theta = parameters[..., self.encoder.num_parameters :]
-        return self.decoder(theta, torch.cat([observations, latents], dim=-1)).tanh()
+        return self._decode(self._halves(parameters)[1], observations, latents)
 
     def energies(
         self, parameters: Tensor, observations: Tensor, actions: Tensor, noise: Tensor
@@ -130,9 +126,23 @@ class VAE(Density):
 
         A gradient goes to the actions through encoder and decoder.
         """
-        mean, log_std = self.encode(parameters, observations, actions)
-        reconstructions = self.decode(parameters, observations, mean + log_std.exp() * noise)
+        # Split once: two slices would each fill a gradient of full size with zeros.
+        encoder, decoder = self._halves(parameters)
+        mean, log_std = self._encode(encoder, observations, actions)
+        reconstructions = self._decode(decoder, observations, mean + log_std.exp() * noise)
         return energy(reconstructions, actions, mean, log_std)
+
+    def _halves(self, parameters: Tensor) -> tuple[Tensor, ...]:
+        """Returns the encoder's and the decoder's part of (P, n) parameters."""
+        return parameters.split((self.encoder.num_parameters, self.decoder.num_parameters), dim=-1)
+
+    def _encode(self, theta: Tensor, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.encoder(theta, torch.cat([observations, actions], dim=-1))
+        mean, log_std = outputs.chunk(2, dim=-1)
+        return mean, log_std.clamp(*LOG_STD_RANGE)
+
+    def _decode(self, theta: Tensor, observations: Tensor, latents: Tensor) -> Tensor:
+        return self.decoder(theta, torch.cat([observations, latents], dim=-1)).tanh()
 
     def actor(self, member: int) -> VAEActor:
         """Returns a copy of one member's decoder on the CPU, as a policy."""
