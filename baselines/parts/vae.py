@@ -136,7 +136,9 @@ class VAE(Density):
         """Returns the encoder's and the decoder's part of (P, n) parameters."""
         return parameters.split((self.encoder.num_parameters, self.decoder.num_parameters), dim=-1)
 
-    def _encode(self, theta: Tensor, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode(
+        self, theta: Tensor, observations: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor]:
         outputs = self.encoder(theta, torch.cat([observations, actions], dim=-1))
         mean, log_std = outputs.chunk(2, dim=-1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
