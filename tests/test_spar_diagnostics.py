@@ -131,10 +131,19 @@ def test_conflicts_of_spar_leave_the_population_as_it_is_and_literal_proj_confli
     for name, tensor in learned().items():
         assert torch.equal(before[name], tensor), name
     for each in found.values():
-        assert math.isfinite(each.dd)
-        assert math.isfinite(each.vsd)
-    literal = abs(found["proj-literal"].dd)
-    assert all(abs(found[kind].dd) > 10 * literal for kind in ("mlp", "plas"))
+        assert len(each.dd) == len(each.vsd) == 1
+        assert np.isfinite([each.dd, each.vsd]).all()
+    literal = abs(found["proj-literal"].dd[0])
+    assert all(abs(found[kind].dd[0]) > 10 * literal for kind in ("mlp", "plas"))
+
+
+def test_conflicts_of_seeds_are_kept_apart():
+    request = GradientConflict("", stage1_steps=10, steps=20, seeds=(3, 4))
+    trainer = Trainer(spar.METHOD, request.members(point(episodes=10), SMALL), "cpu", steps=30)
+    trainer.advance(30)
+    for each in measure(trainer, batches=1):
+        assert len(each.dd) == len(each.vsd) == 2
+        assert each.dd[0] != each.dd[1]
 
 
 def test_a_variant_without_guidance_has_no_conflict():

@@ -128,12 +128,19 @@ def conflict_of(rectifiers: Rectifiers, batch: ResidualBatch, *, moments: Moment
 
 @dataclass(frozen=True)
 class Measurement:
-    """Means over seeds and batches of one variant."""
+    """Means over batches of one variant, one for each seed.
+
+    Attributes:
+        variant: The variant of SPAR, with PROJ's guidance.
+        moments: What of Adam's state the steps started from.
+        dd: DD by seed.
+        vsd: VSD by seed.
+    """
 
     variant: str
     moments: str
-    dd: float
-    vsd: float
+    dd: tuple[float, ...]
+    vsd: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -192,7 +199,7 @@ class GradientConflict:
 
 
 def measure(trainer: Trainer, *, batches: int, moments: Moments = "second") -> list[Measurement]:
-    """Returns the means over members and batches by variant, of a population in stage II.
+    """Returns the means over batches by variant and member, of a population in stage II.
 
     Args:
         trainer: A population of SPAR.
@@ -209,15 +216,19 @@ def measure(trainer: Trainer, *, batches: int, moments: Moments = "second") -> l
         for kind, rectifiers in agent.rectifiers.items():
             conflict = conflict_of(rectifiers, rectifiers.see(batch, agent.rows), moments=moments)
             found[kind].append(torch.stack(conflict).cpu().numpy())
-    means = {kind: np.mean(values, axis=(0, 2)) for kind, values in found.items()}
-    return [Measurement(kind, moments, *map(float, mean)) for kind, mean in means.items()]
+    means = {kind: np.mean(values, axis=0) for kind, values in found.items()}
+    return [
+        Measurement(kind, moments, *(tuple(each.tolist()) for each in mean))
+        for kind, mean in means.items()
+    ]
 
 
 def show(found: Sequence[Measurement], dataset: str) -> None:
-    """Prints one row per variant."""
+    """Prints one row per variant, means over seeds."""
     table = Table(title=f"Gradient conflict on {dataset}", title_justify="left")
     for name in ("variant", "Adam's moments", "DD", "VSD"):
         table.add_column(name, justify="left" if name[0] in "vA" else "right")
     for each in found:
-        table.add_row(each.variant, each.moments, f"{each.dd:.1e}", f"{each.vsd:.1e}")
+        means = [f"{np.mean(values):.1e}" for values in (each.dd, each.vsd)]
+        table.add_row(each.variant, each.moments, *means)
     Console().print(table)

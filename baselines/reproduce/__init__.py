@@ -10,6 +10,7 @@ from __future__ import annotations
 REPRODUCTIONS = {
     "c4-covariance": "baselines.reproduce.c4_covariance:Reproduction",
     "claims": "baselines.reproduce.claims:Reproduction",
+    "fine-tuning": "baselines.reproduce.fine_tuning:Reproduction",
     "reds-gridworld": "baselines.reproduce.reds_gridworld:Reproduction",
 }
 """Class of each reproduction, by name."""

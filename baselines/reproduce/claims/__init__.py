@@ -21,7 +21,7 @@ class Reproduction:
     results: Path | None = None
     """Folder with the tiers' folders of results; by default registry/results."""
     page: Path = Path("docs/results/claims.md")
-    """The page to write."""
+    """The page to write; what other measurements have left lies in its folder."""
 
     def run(self) -> None:
         """Writes the page.
@@ -30,4 +30,4 @@ class Reproduction:
             ValueError: If a file of results is damaged, or an arm means several configs of it.
         """
         results = registry_folder() / "results" if self.results is None else self.results
-        print(write_file(self.page, render(results)))
+        print(write_file(self.page, render(results, self.page.parent)))

@@ -6,9 +6,10 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-Direction = Literal["more", "equal"]
+from baselines.reproduce.claims.findings import Reader
+from baselines.reproduce.verdicts import Direction
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,18 @@ def expand(patterns: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A claim that is not about scores.
+    """A claim that a table's scores do not decide.
 
     Attributes:
         text: What is claimed.
         source: Where in the paper.
+        read: What its measurement found, from the folder ``docs/results``.
         command: What measures it.
     """
 
     text: str
     source: str
+    read: Reader
     command: str
 
 
@@ -84,8 +87,8 @@ class Paper:
 
     Attributes:
         title: Heading.
-        claims: Decided by scores.
-        elsewhere: Not decided by scores.
+        claims: Decided by scores of a table.
+        elsewhere: Decided by other measurements.
     """
 
     title: str

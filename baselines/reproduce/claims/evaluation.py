@@ -1,13 +1,9 @@
 """What results say on a claim: a difference, a probability, and a verdict by rule.
 
-``held``: there are enough runs for any test to tell, and the 95% interval of the quantity lies on
-the claim's side: above 0 for *more*, within ``MARGIN`` of 0 for *equal*. ``not held``: it lies
-below 0, or beyond the margin. ``undecided``: anything else. Two more conditions:
-
-- A difference that is said to be larger on some data than on other data has to exist there, too:
-  the verdict on that is the claim's. Two arms that do alike on the former and unlike on the latter
-  are no evidence, and a first arm that does worse on both is evidence against it.
-- Equality is not shown by runs that do not vary: all may have failed.
+The rule is that of :func:`baselines.reproduce.verdicts.decide`, on the quantity's 95% interval. A
+difference that is said to be larger on some data than on other data has to exist there, too: the
+verdict on that is the claim's. Two arms that do alike on the former and unlike on the latter are no
+evidence, and a first arm that does worse on both is evidence against it.
 """
 
 from __future__ import annotations
@@ -16,10 +12,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import hetero_bench
-from baselines.reproduce.claims.claims import Arm, Claim, Direction, expand
+from baselines.reproduce.claims.claims import Arm, Claim, expand
+from baselines.reproduce.verdicts import MARGIN, Direction, Verdict, decide, reach
 from baselines.reproduce.welch import contrast
 from hetero_bench import scoring
 from hetero_bench.bootstrap import RESAMPLES, TOLERANCE, Interval, enough_runs
@@ -27,9 +24,6 @@ from hetero_bench.grading.resampling import Resampling
 from hetero_bench.runs import Run, read_run_file
 from hetero_bench.scoring import Scores
 
-Verdict = Literal["held", "not held", "undecided"]
-MARGIN = 5.0
-"""Scores that differ by less are said to be equal, percentage points."""
 FORESEEABLE = 1_000
 """Runs per arm above which their number is not stated."""
 
@@ -125,29 +119,6 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
     )
 
 
-def decide(direction: Direction, interval: Interval, *, enough: bool) -> Verdict:
-    """Returns the verdict on a quantity; see the module.
-
-    Args:
-        direction: What is claimed.
-        interval: Of the quantity, percentage points.
-        enough: Whether there are enough runs for any test to tell.
-    """
-    if not enough or math.isnan(interval.low):
-        return "undecided"
-    low, high = interval.low, interval.high
-    if direction == "more":
-        return "undecided" if not interval.excludes(0.0) else "held" if low > 0.0 else "not held"
-    if max(-low, high) < MARGIN - TOLERANCE:
-        return "held" if _width(interval) > TOLERANCE else "undecided"
-    return "not held" if max(low, -high) > MARGIN + TOLERANCE else "undecided"
-
-
-def _width(interval: Interval) -> float:
-    """Returns the larger of an estimate's distances to the bounds."""
-    return max(interval.high - interval.estimate, interval.estimate - interval.low)
-
-
 def missing_runs(
     direction: Direction, interval: Interval, runs: int, datasets: int, *, enough: bool
 ) -> str:
@@ -166,7 +137,7 @@ def missing_runs(
     if not enough:
         needed = fewest_runs(datasets)
         return f"at least {needed} seeds per arm: with fewer no test on these datasets can tell"
-    width = _width(interval)
+    width = reach(interval)
     if width <= TOLERANCE:
         return "an easier or a harder task: here all runs of an arm score alike"
     distance = abs(interval.estimate)

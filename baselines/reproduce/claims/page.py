@@ -4,32 +4,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from baselines.reproduce.claims.claims import Claim
-from baselines.reproduce.claims.evaluation import MARGIN, Missing, evaluate
+from baselines.reproduce.claims.claims import Claim, Elsewhere
+from baselines.reproduce.claims.evaluation import Missing, evaluate
 from baselines.reproduce.claims.papers import PAPERS
 from baselines.reproduce.templates import fill_template
+from baselines.reproduce.verdicts import MARGIN
 from hetero_bench.formatting import NONE, estimate, number
 
 TEMPLATE = Path(__file__).with_name("page.md.jinja")
+NOT_MEASURED = "not measured yet"
 Row = tuple[str, ...]
 
 
-def render(results: Path) -> str:
+def render(results: Path, findings: Path) -> str:
     """Returns the page's Markdown.
 
     Args:
         results: Folder with the tiers' folders of results.
+        findings: Folder of what other measurements have left, ``docs/results``.
     """
     rows = {paper.title: [row(claim, results) for claim in paper.claims] for paper in PAPERS}
+    others = {
+        paper.title: [other_row(each, findings) for each in paper.elsewhere] for paper in PAPERS
+    }
     return fill_template(
         TEMPLATE,
         papers=PAPERS,
         rows=rows,
-        elsewhere={
-            paper.title: [(each.text, each.source, f"`{each.command}`") for each in paper.elsewhere]
-            for paper in PAPERS
-        },
-        verdicts=[each[4] for several in rows.values() for each in several],
+        others=others,
+        verdicts=[each[4] for several in rows.values() for each in several]
+        + [each[3] for several in others.values() for each in several],
         margin=f"{MARGIN:g}",
     )
 
@@ -39,7 +43,7 @@ def row(claim: Claim, results: Path) -> Row:
     found = evaluate(claim, results)
     about = (claim.text, claim.source, f"{claim.tier}: {_where(claim)}")
     if isinstance(found, Missing):
-        return (*about, NONE, "not measured yet", f"`{found.command}`")
+        return (*about, NONE, NOT_MEASURED, f"`{found.command}`")
     parts = [
         f"{claim.first.title} {number(first)}, {claim.second.title} {number(second)}"
         for first, second in found.means
@@ -62,6 +66,13 @@ def row(claim: Claim, results: Path) -> Row:
         found.verdict,
         found.to_decide or NONE,
     )
+
+
+def other_row(claim: Elsewhere, findings: Path) -> Row:
+    """Returns a claim's cells: claim, source, what was measured, verdict, what measures it."""
+    found = claim.read(findings)
+    said = (NONE, NOT_MEASURED) if found is None else (found.measured, found.verdict)
+    return (claim.text, claim.source, *said, f"`{claim.command}`")
 
 
 def _where(claim: Claim) -> str:

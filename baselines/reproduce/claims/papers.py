@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from baselines.reproduce.claims import findings
 from baselines.reproduce.claims.claims import Arm, Claim, Elsewhere, Paper
 
 SMALL = ("halfcheetah-medium-replay-hb-10k",)
@@ -93,6 +94,7 @@ PAPERS = (
             Elsewhere(
                 "The trace of the cross covariance falls under C4",
                 "Fig. 11",
+                findings.covariance_trace,
                 "python -m baselines reproduce c4-covariance",
             ),
         ),
@@ -222,7 +224,18 @@ PAPERS = (
             Elsewhere(
                 "The mixed reference is a better policy than the behaviour model",
                 "Table 3",
-                "python -m baselines diagnose car-policies runs/table/cpu/car",
+                findings.mixed_reference,
+                "python -m baselines diagnose car-policies runs/table/cpu/car "
+                f"--out docs/results/{findings.CAR_POLICIES}",
+            ),
+            *(
+                Elsewhere(
+                    f"Steps in the environment improve {title}",
+                    "Table 5",
+                    findings.fine_tuned(title),
+                    "python -m baselines reproduce fine-tuning",
+                )
+                for title in ("CAR", "SPOT", "IQL")
             ),
         ),
     ),
@@ -258,13 +271,17 @@ PAPERS = (
             Elsewhere(
                 "DD and VSD of PROJ lie orders below those of MLP and PLAS",
                 "Table 3",
+                findings.gradient_conflict,
                 "python -m baselines diagnose gradient-conflict "
-                "--dataset halfcheetah-medium-replay-hb-10k --seeds 0 1 2",
+                "--dataset halfcheetah-medium-replay-hb-10k --seeds 0 1 2 3 "
+                f"--out docs/results/{findings.GRADIENT_CONFLICT}",
             ),
             Elsewhere(
-                "Which residuals have one mode, and which several",
+                "Residuals have one mode on medium-replay and several on medium-expert data",
                 "Fig. 2",
-                "python -m baselines diagnose spar --dataset halfcheetah-medium-replay-hb-10k",
+                findings.residual_modes,
+                "python -m baselines diagnose spar --dataset hopper-medium-expert-hb-10k "
+                f"--out docs/results/{findings.RESIDUALS}",
             ),
         ),
     ),

@@ -1,0 +1,60 @@
+"""``python -m baselines reproduce fine-tuning``: what steps in the environment add (CAR, Table 5).
+
+Trains the methods that can be fine-tuned as the CPU tier does, goes on with them in their
+environments, and writes a page with offline and fine-tuned scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from baselines.engine import execute, trained_runs
+from baselines.engine.fine_tuning import FineTuning
+from baselines.engine.online import fine_tune
+from baselines.reproduce.fine_tuning.page import write_page
+from baselines.table import cells_of, jobs_of
+from baselines.tiers import TIERS
+from hetero_bench.runs import Run
+
+TIER = "cpu"
+"""Whose budget the offline training has."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Fine-tune SPOT, CAR and IQL in their environment, and say what it added.
+
+    The same command again continues, and only writes the page when all is done.
+    """
+
+    dataset: str = "halfcheetah-medium-replay-hb-10k"
+    """Dataset id; one that the CPU tier has for these methods."""
+    methods: tuple[str, ...] = ("iql", "spot", "car")
+    """Methods."""
+    steps: int = 10_000
+    """Steps in the environment, and updates."""
+    work: Path = Path("runs/table/cpu")
+    """Folder of populations that the CPU tier has trained; what is missing is trained there."""
+    out: Path = Path("runs/fine-tuning")
+    """Folder of the fine-tuned runs."""
+    page: Path = Path("docs/results/fine-tuning.md")
+    """The page to write; its values go into a folder of its name."""
+
+    def run(self) -> None:
+        """Runs the reproduction."""
+        runs = [run for method in self.methods for run in self._fine_tuned(method)]
+        for path in write_page(runs, self.page):
+            print(path)
+
+    def _fine_tuned(self, method: str) -> Iterator[Run]:
+        """Yields a method's fine-tuned runs."""
+        tier = TIERS[TIER]
+        cells = cells_of(tier, [method], [self.dataset])
+        for job in jobs_of(cells, tier.population, out=self.work, precision=tier.precision):
+            plan = job.plan()
+            execute(plan, self.work)
+            trained = trained_runs([plan.run_path(self.work, plan.members[0])])
+            tuning = FineTuning(trained[0].population, steps=self.steps)
+            yield from fine_tune(tuning, self.out)
