@@ -22,11 +22,11 @@ from rich.table import Table
 import hetero_bench
 from baselines.engine import get_method, train
 from baselines.engine.precision import Precision
+from baselines.reproduce.contrasts import contrast
+from baselines.reproduce.scores import final_score
 from baselines.reproduce.verdicts import decide
-from baselines.reproduce.welch import contrast
 from hetero_bench.bootstrap import enough_runs
 from hetero_bench.formatting import estimate, plus_minus
-from hetero_bench.runs import Run
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
 
@@ -49,11 +49,6 @@ class Arguments:
     """Folder of the runs; the same command continues."""
 
 
-def scores(runs: list[Run], spec: hetero_bench.DatasetSpec) -> np.ndarray:
-    """Returns the (R,) final mean scores of runs, percent."""
-    return np.array([spec.normalized_score(run.evaluations[-1].returns).mean() for run in runs])
-
-
 def main(arguments: Arguments) -> None:
     torch.set_num_threads(arguments.threads)
     dataset = hetero_bench.load(arguments.dataset)
@@ -74,7 +69,7 @@ def main(arguments: Arguments) -> None:
             )
             for precision in PRECISIONS
         }
-        half, full = (scores(runs[precision], dataset.spec) for precision in PRECISIONS)
+        half, full = (np.array([final_score(run) for run in runs[each]]) for each in PRECISIONS)
         difference = contrast([[half]], [[full]])
         verdict = decide("equal", difference, enough=enough_runs([half], [full]))
         table.add_row(

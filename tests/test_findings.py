@@ -28,97 +28,181 @@ def test_what_was_not_measured_is_said(claim, tmp_path):
     assert other_row(claim, tmp_path)[2:] == ("–", "not measured yet", f"`{claim.command}`")
 
 
-def test_a_joint_claim_is_as_strong_as_its_weakest_part():
-    assert findings.joint(["held", "held"]) == "held"
-    assert findings.joint(["held", "undecided"]) == "undecided"
-    assert findings.joint(["not held", "undecided", "held"]) == "not held"
+def car_run(seed, mix, behaviour=10.0, method="car", dataset="hopper-medium-hb-10k-v0"):
+    return {
+        "run": "run.json",
+        "method": method,
+        "dataset": dataset,
+        "seed": seed,
+        "scores": {"policy": 0.0, "behaviour": behaviour, "mix": mix},
+        "energies": {"data, mix": [0.1, 0.2, 0.3]},
+        "threshold": 0.1,
+        "accepted": 0.5,
+    }
 
 
 @pytest.mark.parametrize(
-    ("mix", "verdict"),
-    [((20, 21, 22, 23), "held"), ((0, 1, 2, 3), "not held"), ((9, 10, 12, 13), "undecided")],
+    ("gains", "verdict"),
+    [
+        ((5, 5.1, 5, 5.2, 5.1), "held"),
+        ((-5, -5.1, -5, -5.2, -5.1), "not held"),
+        ((5, -5, 1, -1, 0), "undecided"),
+        ((5, 5.1, 5, 5.2), "undecided"),
+    ],
 )
-def test_the_mixed_reference_against_the_behaviour_model(tmp_path, mix, verdict):
-    runs = [
-        {"scores": {"policy": 0.0, "behaviour": 10.0 + seed % 2, "mix": float(score)}}
-        for seed, score in enumerate(mix)
-    ]
+def test_the_mixed_reference_is_compared_with_its_own_behaviour_model(tmp_path, gains, verdict):
+    """Runs differ by far more than the two policies of one run do."""
+    runs = [car_run(k, 15.0 * k + gain, 15.0 * k) for k, gain in enumerate(gains)]
     put(tmp_path, findings.CAR_POLICIES, runs)
     found = findings.mixed_reference(tmp_path)
     assert found.verdict == verdict
-    assert found.measured.startswith(f"mixed reference {sum(mix) / 4:.1f}, behaviour model 10.5: ")
-    put(tmp_path, findings.CAR_POLICIES, runs[:3])
-    assert findings.mixed_reference(tmp_path).verdict == "undecided"
+    assert found.measured.startswith("`hopper-medium-hb-10k-v0`: mixed reference ")
 
 
-def conflicts(**sizes):
-    return [
-        {"variant": kind.replace("_", "-"), "moments": moments, "dd": dd, "vsd": vsd}
-        for kind, (dd, vsd) in sizes.items()
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "walker2d-medium-hb-10k-v0"}, "expected those of one dataset and method"),
+        ({"method": "car_g"}, "expected those of one dataset and method"),
+    ],
+)
+def test_runs_of_several_kinds_are_refused(tmp_path, changes, message):
+    put(tmp_path, findings.CAR_POLICIES, [car_run(0, 1.0), car_run(1, 1.0) | changes])
+    with pytest.raises(ValueError, match=message):
+        findings.mixed_reference(tmp_path)
+
+
+@pytest.mark.parametrize("content", [[{"seed": 1}], {"runs": []}, 3])
+def test_a_damaged_file_is_named(tmp_path, content):
+    put(tmp_path, findings.CAR_POLICIES, content)
+    with pytest.raises(ValueError, match=r"car-policies\.json is damaged, .*; make it again"):
+        findings.mixed_reference(tmp_path)
+    (tmp_path / findings.CAR_POLICIES).write_text("[{")
+    with pytest.raises(ValueError, match=r"car-policies\.json is damaged"):
+        findings.mixed_reference(tmp_path)
+
+
+def put_conflict(folder, **values):
+    measurements = [
+        {"variant": kind.replace("_", "-"), "moments": moments, "dd": each, "vsd": each}
+        for kind, each in values.items()
         for moments in ("second", "none")
+    ]
+    study = {"dataset": "d-v0", "stage1_steps": 1000, "steps": 9, "seeds": list(range(5))}
+    put(folder, findings.GRADIENT_CONFLICT, study | {"measurements": measurements})
+
+
+LARGE = (1e-3, 2e-3, 1e-3, 2e-3, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("plas", "proj", "factor", "verdict"),
+    [
+        (LARGE, (1e-5, -2e-5, 0.0, 0.0, 1e-6), 10.0, "held"),
+        (LARGE, (0.0,) * 5, 10.0, "held"),
+        (LARGE, LARGE, 10.0, "not held"),
+        (LARGE, (2e-4, 4e-4, 2e-4, 4e-4, 2e-4), 10.0, "not held"),
+        (LARGE, (2e-4, 4e-4, 2e-4, 4e-4, 2e-4), 1.0, "held"),
+        ([-each for each in LARGE], (1e-6,) * 5, 10.0, "not held"),  # guidance helps PLAS's fit
+        ((1e-2, -1e-2, 1e-3, -1e-3, 1e-5), (1e-6,) * 5, 1.0, "undecided"),
+    ],
+)
+def test_the_damage_to_mlp_and_plas_against_projs(tmp_path, plas, proj, factor, verdict):
+    put_conflict(tmp_path, mlp=LARGE, plas=plas, proj_literal=proj)
+    found = findings.conflict("dd", factor)(tmp_path)
+    assert found.verdict == verdict
+    assert found.measured.startswith("`d-v0`: DD mlp 1.4e-03, plas ")
+    assert found.measured.endswith("; 1,000 + 9 steps, 5 seeds")
+    assert findings.conflict("vsd", factor)(tmp_path).verdict == verdict
+
+
+def put_residuals(folder, quality, seed, clusters):
+    dataset = f"hopper-{quality}-hb-10k-v0"
+    geometry = {"radius": 1.0, "diameter": 2.0, "top_share": 0.4, "tail": 2.0, "noise": 0.1}
+    facts = {"dataset": dataset, "steps": 9, "seed": seed, "recommendation": "mlp"}
+    path = f"{findings.RESIDUALS}/{dataset}-seed-{seed}.json"
+    put(folder, path, facts | {"geometry": geometry | {"clusters": clusters}})
+
+
+def test_clusters_of_residuals_decide_with_enough_seeds_of_both_kinds(tmp_path):
+    for seed in range(5):
+        put_residuals(tmp_path, "medium-replay", seed, 1)
+    assert findings.residual_modes(tmp_path).verdict == "undecided", "nothing of medium-expert"
+    for seed in range(5):
+        put_residuals(tmp_path, "medium-expert", seed, 3)
+    found = findings.residual_modes(tmp_path)
+    assert found.verdict == "held"
+    assert "`hopper-medium-expert-hb-10k-v0`: 3 cluster(s), largest eigenvalue" in found.measured
+    put_residuals(tmp_path, "medium-expert", 4, 1)
+    assert findings.residual_modes(tmp_path).verdict == "undecided"
+
+
+def tuned_runs(method, tuned, **fields):
+    return [
+        make_run(method, "hopper-medium-hb-10k-v0", seed, [10.0 * seed, score], **fields)
+        for seed, score in enumerate(tuned)
     ]
 
 
-def test_an_order_of_magnitude_is_asked_of_every_seed_and_of_both_measures(tmp_path):
-    large, small = (1e-3, 2e-3, 1e-3, 2e-3), (-1e-5, 2e-5, 1e-5, 0.0)
-    put(
-        tmp_path,
-        findings.GRADIENT_CONFLICT,
-        conflicts(mlp=(large, large), plas=(large, large), proj_literal=(small[:3] * 2, small * 2)),
-    )
-    text = findings.gradient_conflict(tmp_path).measured
-    assert text.startswith("|DD| mlp 1.4e-03, plas 1.4e-03, proj-literal 1.3e-05; |VSD| ")
-    cases = {
-        "held": ((1e-5, 2e-5, 1e-5, 2e-5), large),
-        "not held": (large, large),  # as large as the others
-    }
-    for verdict, (proj, plas) in cases.items():
-        both = conflicts(mlp=(large, large), plas=(plas, plas), proj_literal=(proj, proj))
-        put(tmp_path, findings.GRADIENT_CONFLICT, both)
-        assert findings.gradient_conflict(tmp_path).verdict == verdict
-    one = conflicts(
-        mlp=(large, large), plas=(large, large), proj_literal=((1e-6,) * 3 + (2e-6,), large)
-    )
-    put(tmp_path, findings.GRADIENT_CONFLICT, one)
-    assert findings.gradient_conflict(tmp_path).verdict == "not held", "VSD is not below"
-
-
-def test_residuals_of_every_dataset_have_to_be_as_claimed(tmp_path):
-    facts = {"clusters": 1, "top_share": 0.4, "tail": 2.0, "recommendation": "mlp"}
-    folder = f"{findings.RESIDUALS}/"
-    put(tmp_path, f"{folder}a.json", facts | {"dataset": "hopper-medium-replay-hb-10k-v0"})
-    assert findings.residual_modes(tmp_path).verdict == "held"
-    put(tmp_path, f"{folder}b.json", facts | {"dataset": "hopper-medium-expert-hb-10k-v0"})
-    found = findings.residual_modes(tmp_path)
-    assert found.verdict == "not held"
-    assert found.measured.startswith("`hopper-medium-replay-hb-10k-v0`: 1 cluster(s), ")
-
-
 def test_gains_of_fine_tuning_by_hand(tmp_path):
-    def runs(method, tuned):
-        return [
-            make_run(method, "hopper-medium-hb-10k-v0", seed, [10.0 + seed, score])
-            for seed, score in enumerate(tuned)
-        ]
-
-    several = runs("spot_online", (30, 31, 32, 33)) + runs("iql_online", (10, 11, 12, 13))
-    spot, iql = gains(several)
-    assert (spot.title, spot.verdict, spot.gain.estimate) == ("SPOT", "held", pytest.approx(20.0))
-    assert spot.offline.tolist() == pytest.approx([10, 11, 12, 13])
-    assert (iql.title, iql.verdict, iql.gain.estimate) == ("IQL", "undecided", pytest.approx(0.0))
-    values, page = write_page(several, tmp_path / "fine-tuning.md")
-    assert "| SPOT | 11.5 ± 1.3 | 31.5 ± 1.3 | 20.0 [17.8, 22.2] | held |" in page.read_text()
-    assert f"]({page.stem}/{values.name})" in page.read_text()
-    found = findings.fine_tuned("SPOT")(tmp_path)
-    assert (found.verdict, found.measured) == (
+    spot = tuned_runs("spot_online", (20, 31, 40, 51, 60))
+    iql = tuned_runs("iql_online", (1, 9, 21, 29, 40), status="diverged")
+    (first, second) = gains(spot + iql)
+    assert (first.title, first.verdict, first.gain.estimate) == (
+        "SPOT",
         "held",
-        "offline 11.5, after 1,000 steps 31.5: 20.0 [17.8, 22.2]; 4 runs",
+        pytest.approx(20.4),
     )
+    # Differences 20, 21, 20, 21, 20: a standard deviation of 0.548, and 2.776 of its fifth's root.
+    assert first.gain.high - first.gain.estimate == pytest.approx(2.776 * 0.5477 / 5**0.5, rel=1e-3)
+    assert (second.verdict, second.diverged, first.diverged) == ("undecided", 5, 0)
+    values, page = write_page(spot + iql, tmp_path / "fine-tuning.md")
+    assert "| SPOT | 5 | 20.0 ± 15.8 | 40.4 ± 15.8 | 20.4 [19.7, 21.1] | 0 | held |" in (
+        page.read_text()
+    )
+    assert f"]({page.stem}/{values.name})" in page.read_text()
+    assert "4 episodes each" in page.read_text()
+    found = findings.fine_tuned("SPOT")(tmp_path)
+    text = "offline 20.0, after 1,000 steps 40.4: 20.4 [19.7, 21.1]; 5 runs"
+    assert (found.verdict, found.measured) == ("held", f"`hopper-medium-hb-10k-v0`: {text}")
+    assert findings.fine_tuned("IQL")(tmp_path).measured.endswith("; 5 runs; 5 diverged")
     assert findings.fine_tuned("CAR")(tmp_path) is None
+    assert findings.better_fine_tuned("CAR", "SPOT")(tmp_path) is None
 
 
-def test_the_trace_is_read_from_its_page():
+@pytest.mark.parametrize(("shift", "verdict"), [(50, "held"), (-50, "not held"), (0, "undecided")])
+def test_one_method_against_another_after_fine_tuning(tmp_path, shift, verdict):
+    spot, car = (60, 61, 62, 63, 64), [each + shift for each in (60, 61, 62, 63, 64)]
+    runs = tuned_runs("spot_online", spot) + tuned_runs("car_online", car)
+    write_page(runs, tmp_path / "fine-tuning.md")
+    found = findings.better_fine_tuned("CAR", "SPOT")(tmp_path)
+    assert found.verdict == verdict
+    assert found.measured.startswith(f"`hopper-medium-hb-10k-v0`: CAR {62 + shift}.0, SPOT 62.0: ")
+
+
+def test_runs_of_unequal_length_are_no_study(tmp_path):
+    longer = [make_run("car_online", "hopper-medium-hb-10k-v0", 0, [1.0, 2.0, 3.0])]
+    with pytest.raises(ValueError, match="expected runs of one kind"):
+        write_page([*tuned_runs("spot_online", (1, 2)), *longer], tmp_path / "fine-tuning.md")
+    assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+def test_the_trace_under_c4_is_decided_by_seeds(tmp_path):
+    values = ROOT / "docs" / "results" / "c4-covariance" / "values.json"
     found = findings.covariance_trace(ROOT / "docs" / "results")
-    page = (ROOT / "docs" / "results" / "c4-covariance.md").read_text(encoding="utf-8")
-    held = sum("(Figure 11)" in line and "| held |" in line for line in page.splitlines())
-    assert f"{held} held" in found.measured
+    assert found.verdict == "undecided", "two seeds are too few"
+    assert "on TD3+BC, `hopper-medium-replay-hb-10k-v0`, 2 seeds" in found.measured
+    (study,) = json.loads(values.read_text())
+
+    def with_traces(c4, other, seeds=5):
+        for arm, measures in study["arms"].items():
+            for name in [name for name in measures if name.startswith("trace_")]:
+                level = c4 if arm == "C4" else other
+                measures[name] = [[level + 0.01 * k for k in range(seeds)]] * len(study["steps"])
+        study["seeds"] = list(range(seeds))
+        put(tmp_path, "c4-covariance/values.json", [study])
+        return findings.covariance_trace(tmp_path).verdict
+
+    assert with_traces(1.0, 2.0) == "held"
+    assert with_traces(2.0, 1.0) == "not held"
+    assert with_traces(1.0, 2.0, seeds=4) == "undecided"

@@ -26,7 +26,7 @@ def test_the_study_trains_fine_tunes_and_writes_the_page(tmp_path, monkeypatch, 
     assert [(run.method, run.seed) for run in runs] == [("iql_online", 0), ("iql_online", 1)]
     assert [[each.step for each in run.evaluations] for run in runs] == 2 * [[4, 10]]
     text = (tmp_path / "page.md").read_text()
-    assert "(4 updates offline) and take 6 steps" in " ".join(text.split())
+    assert "(4 updates offline) take 6 steps" in " ".join(text.split())
     study.run()
     assert (tmp_path / "page.md").read_text() == text
     assert capsys.readouterr().out.count("page.md") == 2

@@ -154,7 +154,7 @@ def test_gridworld_with_other_bits_than_the_pinned_is_refused(cache, monkeypatch
     assert not (cache / "wrong-v0" / "whole").exists()
 
 
-def test_a_simulator_may_give_other_episodes_but_not_other_transitions(toy):
+def test_rebuilt_data_may_have_other_episodes_but_not_other_transitions(toy):
     """On another CPU ants fall elsewhere: the same steps make other episodes."""
     toy(toy_digest=f"episodes = 9\n{pinned_to('0' * 64)}")
     dataset = load("toy")
@@ -162,6 +162,13 @@ def test_a_simulator_may_give_other_episodes_but_not_other_transitions(toy):
     toy.recipe.build = lambda *_, **__: episodes_of([3] * 9)
     toy(seed=1)
     with pytest.raises(SourceError, match="27 transitions; toy-v0 is registered with 30"):
+        load("toy")
+
+
+def test_verified_data_has_the_episodes_that_its_manifest_states(toy):
+    digest = dataset_digest(digest_arrays(episodes_of([3] * 10)))
+    toy(toy_digest=f"episodes = 9\n{pinned_to(digest)}")
+    with pytest.raises(SourceError, match="10 episodes; toy-v0 is registered with 9"):
         load("toy")
 
 
@@ -175,7 +182,6 @@ def test_a_simulator_may_give_other_episodes_but_not_other_transitions(toy):
     ],
 )
 def test_built_data_is_compared_with_its_manifest(toy, stated, message):
-    toy.recipe.SIMULATED = False
     toy(toy_digest=stated)
     with pytest.raises(SourceError, match=message):
         load("toy")

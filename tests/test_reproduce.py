@@ -34,12 +34,12 @@ from baselines.reproduce.reds_gridworld.results import (
 )
 from baselines.reproduce.reds_gridworld.trained import maze_parts
 from baselines.reproduce.reds_gridworld.verdicts import (
-    all_of,
     at_least,
     less_than,
     more_than,
     unanimous,
 )
+from baselines.reproduce.verdicts import all_of
 from hetero_bench.bootstrap import Interval
 from hetero_bench.envs.gridworld_layout import get_layout
 from hetero_bench.envs.gridworld_model import gridworld_model
@@ -202,6 +202,8 @@ def test_verdicts_on_several_statements():
     assert all_of(["held", "held"]) == "held"
     assert all_of(["held", "undecided"]) == "undecided"
     assert all_of(["undecided", "not held"]) == "not held"
+    with pytest.raises(ValueError, match="no statement"):
+        all_of([])
     assert unanimous(["not held", "not held"]) == "not held"
     assert unanimous(["held", "not held"]) == "undecided"
 

@@ -244,10 +244,11 @@ def test_diagnostics_run(tmp_path, cache, monkeypatch, capsys):
     monkeypatch.setattr(hetero_bench, "load", lambda name: dataset)
     monkeypatch.setattr(type(spar.METHOD), "config_for", lambda method, spec: SMALL)
     ResidualGeometry("point", steps=5, residuals=100, out=tmp_path).run()
-    facts = json.loads((tmp_path / f"{dataset.id}.json").read_text())
+    facts = json.loads((tmp_path / f"{dataset.id}-seed-0.json").read_text())
     assert facts["recommendation"] in ("mlp", "proj")
-    assert (tmp_path / f"{dataset.id}.png").stat().st_size > 1000
+    assert (tmp_path / f"{dataset.id}-seed-0.png").stat().st_size > 1000
     GradientConflict("point", stage1_steps=5, steps=10, batches=2, out=tmp_path / "x.json").run()
     found = json.loads((tmp_path / "x.json").read_text())
-    assert {each["moments"] for each in found} == {"second", "both", "none"}
+    assert (found["dataset"], found["steps"], found["seeds"]) == (dataset.id, 10, [0])
+    assert {each["moments"] for each in found["measurements"]} == {"second", "both", "none"}
     assert "recommendation: --config.variant" in capsys.readouterr().out

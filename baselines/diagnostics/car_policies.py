@@ -32,6 +32,7 @@ class Measurement:
 
     Attributes:
         run: Its file.
+        method: Its method, ``car`` or ``car_g``.
         dataset: Canonical id.
         seed: Its seed.
         scores: Mean normalised score in percent by actor: ``policy``, ``behaviour``, ``mix``.
@@ -41,6 +42,7 @@ class Measurement:
     """
 
     run: str
+    method: str
     dataset: str
     seed: int
     scores: dict[str, float]
@@ -143,6 +145,7 @@ def _measurement(
     accepted = car.in_support(own["policy, behaviour"], agent.threshold[number])
     return Measurement(
         run=str(trained.path),
+        method=trained.run.method,
         dataset=member.dataset.id,
         seed=member.seed,
         scores=scores,

@@ -144,6 +144,25 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Study:
+    """What was measured, and of what.
+
+    Attributes:
+        dataset: Canonical id.
+        stage1_steps: Updates of stage I.
+        steps: Updates of stage II.
+        seeds: Seeds, in the order of the measurements' numbers.
+        measurements: By variant and moments.
+    """
+
+    dataset: str
+    stage1_steps: int
+    steps: int
+    seeds: tuple[int, ...]
+    measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
 class GradientConflict:
     """Train SPAR's guided variants on a dataset and measure how guidance conflicts with the fit.
 
@@ -185,7 +204,8 @@ class GradientConflict:
         ]
         show(found, dataset.id)
         if self.out is not None:
-            write_file(self.out, json.dumps([asdict(each) for each in found], indent=1).encode())
+            study = Study(dataset.id, self.stage1_steps, self.steps, self.seeds, tuple(found))
+            write_file(self.out, json.dumps(asdict(study), indent=1) + "\n")
 
     def members(self, dataset: hetero_bench.Dataset, config: spar.Config) -> list[Member]:
         """Returns the guided variants times seeds."""

@@ -109,6 +109,25 @@ def residual_geometry(
     )
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """A dataset's residuals, as a file has them.
+
+    Attributes:
+        dataset: Canonical id.
+        steps: Updates of stage I.
+        seed: Seed.
+        geometry: What they look like.
+        recommendation: The variant of SPAR that suits them.
+    """
+
+    dataset: str
+    steps: int
+    seed: int
+    geometry: Geometry
+    recommendation: Literal["mlp", "proj"]
+
+
 class Residuals(NamedTuple):
     """A sample of a dataset's transitions around a cloned policy."""
 
@@ -178,7 +197,7 @@ class ResidualGeometry:
     device: str = "cpu"
     """cpu, or cuda."""
     out: Path = Path("runs/diagnose/spar")
-    """Folder; gets <dataset>.json and <dataset>.png."""
+    """Folder; gets <dataset>-seed-<seed>.json and a picture of the same name."""
     register: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Datasets of your own, as for train."""
     debug: bool = False
@@ -199,11 +218,10 @@ class ResidualGeometry:
         found = residuals_of(trainer, self.residuals, self.seed)
         geometry = residual_geometry(found.residuals, found.actions, rho=self.rho)
         show(geometry, dataset.id, self.rho)
-        facts = {"dataset": dataset.id, "steps": self.steps, "seed": self.seed, **asdict(geometry)}
-        facts["recommendation"] = geometry.recommendation
+        measured = Measurement(dataset.id, self.steps, self.seed, geometry, geometry.recommendation)
         self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / f"{dataset.id}.json"
-        write_file(path, json.dumps(facts, indent=1).encode())
+        path = self.out / f"{dataset.id}-seed-{self.seed}.json"
+        write_file(path, json.dumps(asdict(measured), indent=1) + "\n")
         picture(found, dataset.id, self.seed).savefig(path.with_suffix(".png"), dpi=150)
         print(f"wrote {path} and {path.with_suffix('.png').name}")
 

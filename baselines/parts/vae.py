@@ -113,11 +113,11 @@ class VAE(Density):
         self, parameters: Tensor, observations: Tensor, actions: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Returns the (P, B, latent) μ and log σ of (P, B, obs) and (P, B, act) arguments."""
-        return self._encode(self._halves(parameters)[0], observations, actions)
+        return self._encode(self._split(parameters)[0], observations, actions)
 
     def decode(self, parameters: Tensor, observations: Tensor, latents: Tensor) -> Tensor:
         """Returns the (P, B, act) actions â of (P, B, obs) and (P, B, latent) arguments."""
-        return self._decode(self._halves(parameters)[1], observations, latents)
+        return self._decode(self._split(parameters)[1], observations, latents)
 
     def energies(
         self, parameters: Tensor, observations: Tensor, actions: Tensor, noise: Tensor
@@ -127,12 +127,12 @@ class VAE(Density):
         A gradient goes to the actions through encoder and decoder.
         """
         # Split once: two slices would each fill a gradient of full size with zeros.
-        encoder, decoder = self._halves(parameters)
+        encoder, decoder = self._split(parameters)
         mean, log_std = self._encode(encoder, observations, actions)
         reconstructions = self._decode(decoder, observations, mean + log_std.exp() * noise)
         return energy(reconstructions, actions, mean, log_std)
 
-    def _halves(self, parameters: Tensor) -> tuple[Tensor, ...]:
+    def _split(self, parameters: Tensor) -> tuple[Tensor, ...]:
         """Returns the encoder's and the decoder's part of (P, n) parameters."""
         return parameters.split((self.encoder.num_parameters, self.decoder.num_parameters), dim=-1)
 

@@ -1,10 +1,15 @@
-"""The rule by which an interval decides a claim on a difference of scores."""
+"""The rules by which intervals decide claims on differences."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from baselines.reproduce.contrasts import paired_contrast
 from hetero_bench.bootstrap import TOLERANCE, Interval
 
 Direction = Literal["more", "equal"]
@@ -12,6 +17,9 @@ Direction = Literal["more", "equal"]
 Verdict = Literal["held", "not held", "undecided"]
 MARGIN = 5.0
 """Scores that differ by less are said to be equal, percentage points."""
+FEWEST_PAIRS = 5
+"""Pairs below which a paired difference decides nothing: four all go one way in 1 case of 8 by
+chance, and the interval rests on three degrees of freedom."""
 
 
 def decide(direction: Direction, interval: Interval, *, enough: bool) -> Verdict:
@@ -24,7 +32,7 @@ def decide(direction: Direction, interval: Interval, *, enough: bool) -> Verdict
 
     Args:
         direction: What is claimed.
-        interval: Of the quantity, percentage points.
+        interval: Of the quantity; for *equal*, in percentage points.
         enough: Whether there are enough runs for any test to tell.
     """
     if not enough or math.isnan(interval.low):
@@ -37,6 +45,31 @@ def decide(direction: Direction, interval: Interval, *, enough: bool) -> Verdict
     return "not held" if max(low, -high) > MARGIN + TOLERANCE else "undecided"
 
 
+def more_in_pairs(first: ArrayLike, second: ArrayLike) -> tuple[Interval, Verdict]:
+    """Returns the mean of paired differences, and the verdict on its being more than nothing.
+
+    Args:
+        first: (R,) values of runs.
+        second: (R,) values of the same runs that are taken off.
+    """
+    found = paired_contrast(first, second)
+    return found, decide("more", found, enough=np.size(first) >= FEWEST_PAIRS)
+
+
 def reach(interval: Interval) -> float:
     """Returns the larger of an estimate's distances to the bounds."""
     return max(interval.high - interval.estimate, interval.estimate - interval.low)
+
+
+def all_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """Whether every one of several statements holds.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = set(verdicts)
+    if not found:
+        raise ValueError("no statement; expected at least one")
+    if "not held" in found:
+        return "not held"
+    return "undecided" if "undecided" in found else "held"

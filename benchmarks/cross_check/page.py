@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from baselines.reproduce.welch import contrast
+from baselines.reproduce.contrasts import contrast
 from hetero_bench import formatting
 from hetero_bench.atomic import write_file
 from hetero_bench.markdown_tables import markdown_table

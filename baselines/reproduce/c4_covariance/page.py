@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from hetero_bench.plotting import to_png
 
 TEMPLATE = Path(__file__).with_name("page.md.jinja")
 DPI = 110
+GRADIENTS = {"exact": "input gradients", "feature": "features"}
+"""What cross covariances are of, by the names of the measures."""
 
 
 def write_page(studies: list[Study], page: Path) -> list[Path]:
@@ -63,6 +66,12 @@ def command_options(studies: list[Study]) -> str:
     return "".join(f" --{name} {value}" for name, value in options.items())
 
 
+def late_values(study: Study, arm: str, name: str) -> np.ndarray:
+    """Returns the (P,) means of a measure over the second half of training."""
+    found = figures.values(study, arm, name)
+    return np.nanmean(found[len(found) // 2 :], axis=0)
+
+
 def claim_rows(study: Study) -> list[tuple[str, str, str]]:
     """Returns the paper's claims, what was measured, and the verdict.
 
@@ -70,11 +79,7 @@ def claim_rows(study: Study) -> list[tuple[str, str, str]]:
     for all seeds, and undecided if it is for some.
     """
     plain = figures.backbone_arm(study)
-
-    def late(arm: str, name: str) -> np.ndarray:
-        found = figures.values(study, arm, name)
-        return np.nanmean(found[len(found) // 2 :], axis=0)
-
+    late = functools.partial(late_values, study)
     rows = []
 
     def add(claim: str, lower: tuple[str, np.ndarray], higher: tuple[str, np.ndarray]) -> None:
@@ -99,8 +104,7 @@ def claim_rows(study: Study) -> list[tuple[str, str, str]]:
         ("first", cross_term[0]),
         ("last", cross_term[-1]),
     )
-    kinds = {"exact": "input gradients", "feature": "features"}
-    for kind, text in kinds.items():
+    for kind, text in GRADIENTS.items():
         for arm in study.arms:
             if arm != C4:
                 add(
@@ -108,7 +112,7 @@ def claim_rows(study: Study) -> list[tuple[str, str, str]]:
                     (C4, late(C4, f"trace_{kind}")),
                     (arm, late(arm, f"trace_{kind}")),
                 )
-    for kind, text in kinds.items():
+    for kind, text in GRADIENTS.items():
         add(
             f"C4's gradients go less together than {plain}'s, {text}, scale left out (ours)",
             (C4, late(C4, f"correlation_{kind}")),

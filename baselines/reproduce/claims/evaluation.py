@@ -16,8 +16,9 @@ from typing import Any
 
 import hetero_bench
 from baselines.reproduce.claims.claims import Arm, Claim, expand
+from baselines.reproduce.contrasts import contrast
+from baselines.reproduce.scores import final_score
 from baselines.reproduce.verdicts import MARGIN, Direction, Verdict, decide, reach
-from baselines.reproduce.welch import contrast
 from hetero_bench import scoring
 from hetero_bench.bootstrap import RESAMPLES, TOLERANCE, Interval, enough_runs
 from hetero_bench.grading.resampling import Resampling
@@ -85,7 +86,7 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
             return Missing(_command(claim))
         for name, first, second in zip(names, *runs, strict=True):
             _check_comparable(claim, name, first, second)
-        first, second = (Scores([list(map(_score, each)) for each in arm]) for arm in runs)
+        first, second = (Scores([list(map(final_score, each)) for each in arm]) for arm in runs)
         pairs.append((first, second))
         diverged += sum(run.status == "diverged" for arm in runs for each in arm for run in each)
 
@@ -209,11 +210,6 @@ def _check_comparable(
                 f"{claim.tier} differ in {what}: {one} against {other}. Train the cell again that "
                 "is not the tier's (table --overwrite)."
             )
-
-
-def _score(run: Run) -> float:
-    returns, reference = run.evaluations[-1].returns, run.reference
-    return float(scoring.normalized_scores(returns, reference.random, reference.expert).mean())
 
 
 def _command(claim: Claim) -> str:

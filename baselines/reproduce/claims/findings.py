@@ -1,33 +1,37 @@
-"""What diagnostics have found on claims that are not about a table's scores.
+"""What other measurements than a table's scores have found on claims.
 
-A diagnostic leaves a JSON file below ``docs/results``; a function here reads it, or returns None
-where it is not there. Several statements in one claim: it is held if all are held, and not held if
-one is not held.
+A diagnostic or a study leaves a file below ``docs/results``; a function here reads it, or returns
+None where it is not there. Runs are compared in pairs where both values are of the same run, as
+before and after fine-tuning, or of runs with a common beginning. Several statements in one claim:
+it is held if all are, and not held if one is not.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Literal, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from baselines.reproduce.c4_covariance.observation import Study
-from baselines.reproduce.c4_covariance.page import claim_rows
-from baselines.reproduce.fine_tuning.page import VALUES, gains
-from baselines.reproduce.verdicts import Verdict, decide
-from baselines.reproduce.welch import contrast
-from hetero_bench.bootstrap import Interval, enough_runs
+from baselines.diagnostics import car_policies, gradient_conflict, spar
+from baselines.reproduce.c4_covariance.figures import backbone_arm
+from baselines.reproduce.c4_covariance.observation import C4, Study
+from baselines.reproduce.c4_covariance.page import GRADIENTS, late_values
+from baselines.reproduce.contrasts import contrast
+from baselines.reproduce.fine_tuning.page import VALUES, Gain, gains
+from baselines.reproduce.verdicts import FEWEST_PAIRS, Verdict, all_of, decide, more_in_pairs
+from hetero_bench.bootstrap import enough_runs
 from hetero_bench.formatting import estimate, number
 from hetero_bench.runs import read_run_file
 
 CAR_POLICIES = "claims/car-policies.json"
 GRADIENT_CONFLICT = "claims/gradient-conflict.json"
 RESIDUALS = "claims/residuals"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,113 +43,163 @@ class Finding:
 
 
 Reader = Callable[[Path], Finding | None]
-"""From the folder ``docs/results`` to what lies there."""
+"""From the folder ``docs/results`` to what lies there.
 
-
-def difference(first: Sequence[float], second: Sequence[float]) -> tuple[Interval, Verdict]:
-    """Returns the difference of two means with Welch's interval, and whether it is more than 0.
-
-    Args:
-        first: (R,) values of one arm, one per run.
-        second: (R,) values of the other.
-    """
-    found = contrast([[first]], [[second]])
-    return found, decide("more", found, enough=enough_runs([first], [second]))
-
-
-def joint(verdicts: Sequence[Verdict]) -> Verdict:
-    """Returns the verdict on a claim that says several things."""
-    if "not held" in verdicts:
-        return "not held"
-    return "undecided" if "undecided" in verdicts else "held"
+Raises ``ValueError`` if a file is damaged, or its runs are not of one kind."""
 
 
 def mixed_reference(folder: Path) -> Finding | None:
     """CAR, Table 3: the scores of the mixed reference and of the behaviour model as policies."""
-    found = _json(folder / CAR_POLICIES)
-    if found is None:
+    path = folder / CAR_POLICIES
+    found = _read(path, list[car_policies.Measurement])
+    if not found:
         return None
-    mix, behaviour = ([each["scores"][name] for each in found] for name in ("mix", "behaviour"))
-    gain, verdict = difference(mix, behaviour)
+    dataset, method = _only(path, ((each.dataset, each.method) for each in found))
+    if method != "car":
+        raise ValueError(f"{path} is of {method}; expected runs of car")
+    mix, behaviour = ([each.scores[name] for each in found] for name in ("mix", "behaviour"))
+    gain, verdict = more_in_pairs(mix, behaviour)
     means = f"mixed reference {_mean(mix)}, behaviour model {_mean(behaviour)}"
-    return Finding(f"{means}: {estimate(gain)}; {len(mix)} runs", verdict)
+    return Finding(f"`{dataset}`: {means}: {estimate(gain)}; {len(mix)} runs", verdict)
 
 
 def fine_tuned(title: str) -> Reader:
-    """CAR, Table 5: offline and fine-tuned scores of a method, by its title."""
+    """CAR, Table 5: what steps in the environment add to a method, by its title."""
 
     def read(folder: Path) -> Finding | None:
-        path = folder / "fine-tuning" / VALUES
-        if not path.exists():
+        found = _gains(folder).get(title)
+        if found is None:
             return None
-        for each in gains(read_run_file(path)):
-            if each.title == title:
-                offline, tuned = (_mean(values) for values in (each.offline, each.tuned))
-                text = f"offline {offline}, after {each.steps:,} steps {tuned}"
-                return Finding(
-                    f"{text}: {estimate(each.gain)}; {len(each.tuned)} runs", each.verdict
-                )
-        return None
+        text = f"offline {_mean(found.offline)}, after {found.steps:,} steps {_mean(found.tuned)}"
+        return Finding(_of_runs(found, f"{text}: {estimate(found.gain)}"), found.verdict)
 
     return read
 
 
-def gradient_conflict(folder: Path) -> Finding | None:
-    """SPAR, Table 3: an order of magnitude, or more, between PROJ's conflict and the others'."""
-    found = _json(folder / GRADIENT_CONFLICT)
-    if found is None:
-        return None
-    texts, verdicts = [], []
-    for measure in ("dd", "vsd"):
-        sizes = {
-            each["variant"]: np.log10(np.maximum(np.abs(each[measure]), np.finfo(float).tiny))
-            for each in found
-            if each["moments"] == "second"
+def better_fine_tuned(first: str, second: str) -> Reader:
+    """CAR, Table 5: one method's scores after fine-tuning against another's, by their titles."""
+
+    def read(folder: Path) -> Finding | None:
+        found = _gains(folder)
+        if not {first, second} <= found.keys():
+            return None
+        ours, theirs = found[first].tuned, found[second].tuned
+        difference = contrast([[ours]], [[theirs]])
+        verdict = decide("more", difference, enough=enough_runs([ours], [theirs]))
+        text = f"{first} {_mean(ours)}, {second} {_mean(theirs)}: {estimate(difference)}"
+        return Finding(_of_runs(found[first], text), verdict)
+
+    return read
+
+
+def conflict(measure: Literal["dd", "vsd"], factor: float) -> Reader:
+    """SPAR, Table 3: the damage to the fits of MLP and PLAS exceeds so many times PROJ's.
+
+    Args:
+        measure: DD or VSD.
+        factor: How many times the size of PROJ's.
+    """
+
+    def read(folder: Path) -> Finding | None:
+        found = _read(folder / GRADIENT_CONFLICT, gradient_conflict.Study)
+        if found is None:
+            return None
+        values = {
+            each.variant: np.array(getattr(each, measure))
+            for each in found.measurements
+            if each.moments == "second"
         }
-        proj = sizes["proj-literal"]
-        verdicts += [difference(sizes[other] - 1.0, proj)[1] for other in ("mlp", "plas")]
-        means = [f"{kind} {10 ** values.mean():.1e}" for kind, values in sizes.items()]
-        texts.append(f"|{measure.upper()}| {', '.join(means)}")
-    return Finding(f"{'; '.join(texts)} (geometric means of {len(proj)} seeds)", joint(verdicts))
+        proj = factor * np.abs(values["proj-literal"])
+        verdict = all_of(more_in_pairs(values[other], proj)[1] for other in ("mlp", "plas"))
+        means = ", ".join(f"{kind} {each.mean():.1e}" for kind, each in values.items())
+        about = f"{found.stage1_steps:,} + {found.steps:,} steps, {len(found.seeds)} seeds"
+        return Finding(f"`{found.dataset}`: {measure.upper()} {means}; {about}", verdict)
+
+    return read
 
 
 def residual_modes(folder: Path) -> Finding | None:
-    """SPAR, Figure 2: medium-replay asks for MLP and medium-expert for PROJ."""
-    found = [_json(path) for path in sorted((folder / RESIDUALS).glob("*.json"))]
-    if not found:
-        return None
-    texts, verdicts = [], []
-    for each in found:
-        expected = "mlp" if "medium-replay" in each["dataset"] else "proj"
-        verdicts.append("held" if each["recommendation"] == expected else "not held")
+    """SPAR, Figure 2: residuals have one cluster on medium-replay, several on medium-expert data.
+
+    As a claim on so few datasets it takes several seeds on each to say so.
+    """
+    paths = sorted((folder / RESIDUALS).glob("*.json"))
+    texts, agreeing = [], {"medium-replay": [], "medium-expert": []}
+    for path in paths:
+        found = _read(path, spar.Measurement)
+        assert found is not None
+        clusters = found.geometry.clusters
+        (quality,) = (each for each in agreeing if each in found.dataset)
+        agreeing[quality].append(clusters <= 1 if quality == "medium-replay" else clusters > 1)
         texts.append(
-            f"`{each['dataset']}`: {each['clusters']} cluster(s), largest eigenvalue "
-            f"{each['top_share']:.0%}, tail {each['tail']:.1f}, so {each['recommendation'].upper()}"
+            f"`{found.dataset}`: {clusters} cluster(s), largest eigenvalue "
+            f"{found.geometry.top_share:.0%}, tail {found.geometry.tail:.1f}, which asks for "
+            f"{found.recommendation.upper()}"
         )
-    return Finding(f"{'; '.join(texts)} (one seed)", joint(verdicts))
+    if not texts:
+        return None
+    verdict: Verdict = "undecided"
+    if all(len(each) >= FEWEST_PAIRS for each in agreeing.values()):
+        every = [one for each in agreeing.values() for one in each]
+        verdict = "held" if all(every) else "undecided" if any(every) else "not held"
+    return Finding(f"{'; '.join(texts)} (one seed each)", verdict)
 
 
 def covariance_trace(folder: Path) -> Finding | None:
-    """C4, Figure 11: the trace under C4 and under the others, from the page on it."""
-    path = folder / "c4-covariance" / "values.json"
+    """C4, Figure 11: the trace under C4 and under the others, late in training."""
+    studies = _read(folder / "c4-covariance" / "values.json", list[Study])
+    if not studies:
+        return None
+    texts, verdicts = [], []
+    for study in studies:
+        for kind, words in GRADIENTS.items():
+            late = {arm: late_values(study, arm, f"trace_{kind}") for arm in study.arms}
+            verdicts += [more_in_pairs(late[arm], late[C4])[1] for arm in late if arm != C4]
+            means = ", ".join(f"{arm} {values.mean():.2g}" for arm, values in late.items())
+            texts.append(f"{words}: {means}")
+        about = f"on {backbone_arm(study)}, `{study.dataset}`, {len(study.seeds)} seeds"
+        texts[-1] += f" ({about}; [page](c4-covariance.md))"
+    return Finding("; ".join(texts), all_of(verdicts))
+
+
+def _gains(folder: Path) -> dict[str, Gain]:
+    path = folder / "fine-tuning" / VALUES
+    found = gains(read_run_file(path)) if path.exists() else []
+    return {each.title: each for each in found}
+
+
+def _of_runs(gain: Gain, text: str) -> str:
+    diverged = f"; {gain.diverged} diverged" if gain.diverged else ""
+    return f"`{gain.dataset}`: {text}; {len(gain.tuned)} runs{diverged}"
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    """Returns a file's content, None if there is no file.
+
+    Raises:
+        ValueError: If it is not what is written there.
+    """
     if not path.exists():
         return None
-    studies = TypeAdapter(list[Study]).validate_json(path.read_bytes())
-    said = [
-        verdict
-        for study in studies
-        for claim, _, verdict in claim_rows(study)
-        if claim.endswith("(Figure 11)")
-    ]
-    verdicts: list[Verdict] = [one for each in said for one in get_args(Verdict) if one == each]
-    counts = [f"{verdicts.count(one)} {one}" for one in get_args(Verdict) if one in verdicts]
-    seeds = min(len(study.seeds) for study in studies)
-    text = f"against the backbone, LN and DR3: {', '.join(counts)} ({seeds} seeds)"
-    return Finding(f"{text}; [the page](c4-covariance.md)", joint(verdicts))
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(
+            f"{path} is damaged, or of another version; make it again by the command that the "
+            f"page of claims names. {error}"
+        ) from error
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_bytes()) if path.exists() else None
+def _only(path: Path, kinds: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Returns what all runs of a file share.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    found = sorted(set(kinds))
+    if len(found) > 1:
+        raise ValueError(f"{path} has runs of {found}; expected those of one dataset and method")
+    return found[0]
 
 
 def _mean(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:

@@ -8,7 +8,7 @@ from baselines.reproduce.claims.claims import Claim, Elsewhere
 from baselines.reproduce.claims.evaluation import Missing, evaluate
 from baselines.reproduce.claims.papers import PAPERS
 from baselines.reproduce.templates import fill_template
-from baselines.reproduce.verdicts import MARGIN
+from baselines.reproduce.verdicts import FEWEST_PAIRS, MARGIN
 from hetero_bench.formatting import NONE, estimate, number
 
 TEMPLATE = Path(__file__).with_name("page.md.jinja")
@@ -35,6 +35,7 @@ def render(results: Path, findings: Path) -> str:
         verdicts=[each[4] for several in rows.values() for each in several]
         + [each[3] for several in others.values() for each in several],
         margin=f"{MARGIN:g}",
+        fewest_pairs=FEWEST_PAIRS,
     )
 
 

@@ -6,11 +6,10 @@ environments, and writes a page with offline and fine-tuned scores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines.engine import execute, trained_runs
+from baselines.engine import Job, execute, trained_runs
 from baselines.engine.fine_tuning import FineTuning
 from baselines.engine.online import fine_tune
 from baselines.reproduce.fine_tuning.page import write_page
@@ -43,18 +42,31 @@ class Reproduction:
     """The page to write; its values go into a folder of its name."""
 
     def run(self) -> None:
-        """Runs the reproduction."""
-        runs = [run for method in self.methods for run in self._fine_tuned(method)]
+        """Runs the reproduction.
+
+        Raises:
+            ValueError: If the tier does not have a method on the dataset.
+        """
+        tier = TIERS[TIER]
+        cells = {each: list(cells_of(tier, [each], [self.dataset])) for each in self.methods}
+        for method, found in cells.items():
+            if not found:
+                raise ValueError(
+                    f"the tier {TIER} has no cell of {method} on {self.dataset}; choose another "
+                    "--dataset or other --methods"
+                )
+        jobs = [
+            job
+            for found in cells.values()
+            for job in jobs_of(found, tier.population, out=self.work, precision=tier.precision)
+        ]
+        runs = [run for job in jobs for run in self._fine_tuned(job)]
         for path in write_page(runs, self.page):
             print(path)
 
-    def _fine_tuned(self, method: str) -> Iterator[Run]:
-        """Yields a method's fine-tuned runs."""
-        tier = TIERS[TIER]
-        cells = cells_of(tier, [method], [self.dataset])
-        for job in jobs_of(cells, tier.population, out=self.work, precision=tier.precision):
-            plan = job.plan()
-            execute(plan, self.work)
-            trained = trained_runs([plan.run_path(self.work, plan.members[0])])
-            tuning = FineTuning(trained[0].population, steps=self.steps)
-            yield from fine_tune(tuning, self.out)
+    def _fine_tuned(self, job: Job) -> list[Run]:
+        """Returns a population's fine-tuned runs."""
+        plan = job.plan()
+        execute(plan, self.work)
+        (trained,) = trained_runs([plan.run_path(self.work, plan.members[0])])
+        return fine_tune(FineTuning(trained.population, steps=self.steps), self.out)

@@ -11,14 +11,13 @@ import numpy as np
 
 from baselines.engine import get_method
 from baselines.engine.ledger import FINE_TUNED
+from baselines.reproduce.scores import evaluation_score
 from baselines.reproduce.templates import fill_template
-from baselines.reproduce.verdicts import Verdict, decide
-from baselines.reproduce.welch import contrast
-from hetero_bench import scoring
+from baselines.reproduce.verdicts import FEWEST_PAIRS, Verdict, more_in_pairs
 from hetero_bench.atomic import write_file
-from hetero_bench.bootstrap import Interval, enough_runs
+from hetero_bench.bootstrap import Interval
 from hetero_bench.formatting import estimate, plus_minus
-from hetero_bench.runs import EvaluationRecord, Run, RunCollection, write_run
+from hetero_bench.runs import Run, RunCollection, write_run
 
 TEMPLATE = Path(__file__).with_name("page.md.jinja")
 VALUES = "runs.json"
@@ -30,18 +29,22 @@ class Gain:
 
     Attributes:
         title: The method's.
+        dataset: Canonical id.
         offline: (R,) scores of its runs before, percent.
-        tuned: (R,) scores after.
+        tuned: (R,) scores of the same runs after.
         steps: Steps in the environment.
-        gain: Of the mean score, with Welch's interval over runs, percentage points.
+        gain: Mean difference, with Student's interval, percentage points.
+        diverged: Runs that diverged; scored by their last finite policies.
         verdict: Whether it is held that there is a gain.
     """
 
     title: str
+    dataset: str
     offline: np.ndarray
     tuned: np.ndarray
     steps: int
     gain: Interval
+    diverged: int
     verdict: Verdict
 
 
@@ -53,8 +56,9 @@ def write_page(runs: Sequence[Run], page: Path) -> list[Path]:
         page: The page.
     """
     collection = RunCollection(runs=[run.model_copy(update={"metrics": {}}) for run in runs])
+    text = render(runs, page.stem)
     values = write_run(collection, page.with_suffix("") / VALUES)
-    return [values, write_file(page, render(runs, values.parent.name))]
+    return [values, write_file(page, text)]
 
 
 def render(runs: Sequence[Run], folder: str) -> str:
@@ -65,17 +69,20 @@ def render(runs: Sequence[Run], folder: str) -> str:
         rows=[
             (
                 each.title,
-                plus_minus(float(each.offline.mean()), float(each.offline.std(ddof=1))),
-                plus_minus(float(each.tuned.mean()), float(each.tuned.std(ddof=1))),
+                len(each.tuned),
+                plus_minus(float(each.offline.mean()), _std(each.offline)),
+                plus_minus(float(each.tuned.mean()), _std(each.tuned)),
                 estimate(each.gain),
+                each.diverged,
                 each.verdict,
             )
             for each in found
         ],
-        dataset=runs[0].dataset.id,
+        dataset=found[0].dataset,
         steps=found[0].steps,
         offline_steps=runs[0].evaluations[0].step,
-        seeds=len(found[0].offline),
+        episodes=len(runs[0].evaluations[-1].returns),
+        fewest=FEWEST_PAIRS,
         folder=folder,
         values=VALUES,
     )
@@ -85,29 +92,44 @@ def gains(runs: Sequence[Run]) -> list[Gain]:
     """Returns what fine-tuning added to each method, from runs that begin with the offline policy.
 
     Args:
-        runs: Fine-tuned runs, those of a method together.
+        runs: Fine-tuned runs on one dataset, those of a method together.
+
+    Raises:
+        ValueError: If there are none, or they differ in dataset, steps or episodes.
     """
+    kinds = {
+        (run.dataset.id, first.step, last.step, len(last.returns))
+        for run in runs
+        for first, last in [(run.evaluations[0], run.evaluations[-1])]
+    }
+    if len(kinds) != 1:
+        raise ValueError(
+            f"runs of {sorted(kinds)} (dataset, offline steps, all steps, episodes); expected runs "
+            "of one kind"
+        )
+    ((dataset, before, after, _),) = kinds
     found = []
     for name, of_method in groupby(runs, lambda run: run.method):
         several = list(of_method)
         offline, tuned = (
-            np.array([_score(run, run.evaluations[which]) for run in several]) for which in (0, -1)
+            np.array([evaluation_score(run, run.evaluations[which]) for run in several])
+            for which in (0, -1)
         )
-        gain = contrast([[tuned]], [[offline]])
+        gain, verdict = more_in_pairs(tuned, offline)
         found.append(
             Gain(
                 title=get_method(name.removesuffix(FINE_TUNED), "continuous").title,
+                dataset=dataset,
                 offline=offline,
                 tuned=tuned,
-                steps=several[0].evaluations[-1].step - several[0].evaluations[0].step,
+                steps=after - before,
                 gain=gain,
-                verdict=decide("more", gain, enough=enough_runs([tuned], [offline])),
+                diverged=sum(run.status == "diverged" for run in several),
+                verdict=verdict,
             )
         )
     return found
 
 
-def _score(run: Run, evaluation: EvaluationRecord) -> float:
-    reference = run.reference
-    scores = scoring.normalized_scores(evaluation.returns, reference.random, reference.expert)
-    return float(scores.mean())
+def _std(scores: np.ndarray) -> float:
+    return float(scores.std(ddof=1)) if len(scores) > 1 else float("nan")

@@ -21,8 +21,6 @@ from baselines.reproduce.reds_gridworld.results import (
     select,
 )
 from baselines.reproduce.reds_gridworld.verdicts import (
-    Verdict,
-    all_of,
     at_least,
     describe,
     less_than,
@@ -32,6 +30,7 @@ from baselines.reproduce.reds_gridworld.verdicts import (
     significant,
     unanimous,
 )
+from baselines.reproduce.verdicts import Verdict, all_of
 from hetero_bench.bootstrap import Interval
 from hetero_bench.formatting import estimate
 

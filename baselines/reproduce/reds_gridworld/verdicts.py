@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 from baselines.reproduce.reds_gridworld.results import Cell
+from baselines.reproduce.verdicts import Verdict
 from hetero_bench.bootstrap import Interval
 from hetero_bench.formatting import bounds, estimate, number
 
-Verdict = Literal["held", "not held", "undecided"]
 _ROUNDING = 1e-9
 
 
@@ -40,14 +39,6 @@ def negation(verdict: Verdict) -> Verdict:
     """The verdict on the opposite statement."""
     opposite: dict[Verdict, Verdict] = {"held": "not held", "not held": "held"}
     return opposite.get(verdict, "undecided")
-
-
-def all_of(verdicts: Iterable[Verdict]) -> Verdict:
-    """Whether every one of several statements holds."""
-    found = set(verdicts)
-    if "not held" in found:
-        return "not held"
-    return "undecided" if "undecided" in found else "held"
 
 
 def unanimous(verdicts: Iterable[Verdict]) -> Verdict:

@@ -1,9 +1,10 @@
-"""Welch's interval for the difference of mean scores: what a handful of runs can show.
+"""Intervals for differences of mean scores: what a handful of runs can show.
 
 Welch (1947), "The generalization of 'Student's' problem when several different population
-variances are involved", Biometrika 34; degrees of freedom after Satterthwaite (1946). With five
-runs a side on one task a bootstrap interval that says 95% misses the truth in 12 of 100 cases and
-this one in 5, and a verdict on a claim has to be earned.
+variances are involved", Biometrika 34; degrees of freedom after Satterthwaite (1946). For pairs,
+Student (1908), "The probable error of a mean", Biometrika 6. With five runs a side on one task a
+bootstrap interval that says 95% misses the truth in 12 of 100 cases and Welch's in 5, and a verdict
+on a claim has to be earned.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from hetero_bench.bootstrap import LEVEL, Interval
@@ -48,4 +50,24 @@ def contrast(
         return Interval(estimate, estimate, estimate)
     freedom = variance**2 / float(np.sum(np.square(parts) / freedoms))
     half = float(stats.t.ppf(0.5 * (1.0 + level), freedom)) * math.sqrt(variance)
+    return Interval(estimate, estimate - half, estimate + half)
+
+
+def paired_contrast(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Interval:
+    """Returns the mean of paired differences with Student's interval.
+
+    Args:
+        first: (R,) values, such as scores of runs after something was done to them.
+        second: (R,) values of the same runs before.
+        level: Coverage of the interval.
+
+    Returns:
+        The mean of first less second; the bounds are NaN for one pair.
+    """
+    differences = np.subtract(first, second)
+    estimate, count = float(differences.mean()), len(differences)
+    if count < 2:
+        return Interval(estimate, math.nan, math.nan)
+    error = float(differences.std(ddof=1)) / math.sqrt(count)
+    half = float(stats.t.ppf(0.5 * (1.0 + level), count - 1)) * error
     return Interval(estimate, estimate - half, estimate + half)

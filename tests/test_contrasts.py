@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from baselines.reproduce.welch import contrast
+from baselines.reproduce.contrasts import contrast, paired_contrast
 from hetero_bench.bootstrap import Interval
 
 
@@ -59,3 +59,23 @@ def test_five_runs_cover_what_they_say():
     for x, y in rng.normal(size=(2_000, 2, 5)):
         told += contrast([[x]], [[y]]).excludes(0.0)
     assert 60 < told < 130
+
+
+def test_paired_differences_by_hand():
+    # Differences 1, 2, 3: mean 2, standard error 1/√3, and 4.303 of it on two degrees of freedom.
+    found = paired_contrast([11.0, 52.0, 103.0], [10.0, 50.0, 100.0])
+    assert found.estimate == pytest.approx(2.0)
+    assert (found.low, found.high) == pytest.approx(
+        (2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-3
+    )
+    assert math.isnan(paired_contrast([1.0], [0.0]).low)
+
+
+def test_the_paired_interval_covers_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(2000):
+        level = rng.normal(0.0, 50.0, size=5)
+        found = paired_contrast(level + rng.normal(1.0, 2.0, size=5), level)
+        hits += found.low <= 1.0 <= found.high
+    assert hits / 2000 == pytest.approx(0.95, abs=0.015)
