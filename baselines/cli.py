@@ -28,6 +28,7 @@ from baselines.reproduce import REPRODUCTIONS
 from baselines.table import make_table
 from baselines.tiers import TIERS
 from hetero_bench.errors import UnknownDatasetError
+from hetero_bench.formatting import mean_and_std
 from hetero_bench.runs import Run
 
 PROGRAM = "python -m baselines"
@@ -249,7 +250,7 @@ def _print_results(plan: Plan, runs: Sequence[Run]) -> None:
             dataset_id,
             *([label] if label else []),
             str(len(rows)),
-            f"{np.mean(scores).round(1) + 0.0:.1f} ± {np.std(scores):.1f}",
+            mean_and_std(scores),
             f"{np.mean(successes):.0%}" if successes else "",
             str(sum(run.status == "diverged" for _, run in rows)),
         )

@@ -26,7 +26,7 @@ from baselines.reproduce.contrasts import contrast
 from baselines.reproduce.scores import final_score
 from baselines.reproduce.verdicts import decide
 from hetero_bench.bootstrap import enough_runs
-from hetero_bench.formatting import estimate, plus_minus
+from hetero_bench.formatting import estimate, mean_and_std
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
 
@@ -74,7 +74,8 @@ def main(arguments: Arguments) -> None:
         verdict = decide("equal", difference, enough=enough_runs([half], [full]))
         table.add_row(
             method.title,
-            *(plus_minus(each.mean(), each.std(ddof=1)) for each in (half, full)),
+            mean_and_std(half),
+            mean_and_std(full),
             estimate(difference),
             {"held": "equal", "not held": "differs"}.get(verdict, verdict),
         )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from hetero_bench.bootstrap import Interval, RankInterval
 
 NONE = "–"
@@ -35,6 +38,13 @@ def plus_minus(mean: float, std: float, digits: int = 1) -> str:
     """``mean ± std``, without the latter where it is NaN."""
     value = number(mean, digits)
     return value if math.isnan(std) else f"{value} ± {number(std, digits)}"
+
+
+def mean_and_std(values: ArrayLike, digits: int = 1) -> str:
+    """``mean ± std`` of a sample, the standard deviation with n - 1; none for one value."""
+    sample = np.asarray(values, np.float64)
+    std = float(sample.std(ddof=1)) if sample.size > 1 else math.nan
+    return plus_minus(float(sample.mean()), std, digits)
 
 
 def rank(interval: RankInterval) -> str:

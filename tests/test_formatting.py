@@ -21,6 +21,8 @@ def test_intervals_without_bounds_show_the_estimate_alone():
     assert formatting.bounds(NO_BOUNDS) == "–"
     assert formatting.plus_minus(1.0, 2.0) == "1.0 ± 2.0"
     assert formatting.plus_minus(1.0, math.nan) == "1.0"
+    assert formatting.mean_and_std([1.0, 3.0]) == "2.0 ± 1.4"  # √2, not 1
+    assert formatting.mean_and_std([1.0]) == "1.0"
 
 
 def test_ranks_are_ranges():

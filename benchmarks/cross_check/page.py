@@ -79,18 +79,13 @@ def scores_table(folder: Path = SCORES) -> str:
                 CASES[document["case"]].title,
                 document["steps"],
                 seeds,
-                _mean_and_std(ours),
-                _mean_and_std(theirs),
+                formatting.mean_and_std(ours),
+                formatting.mean_and_std(theirs),
                 formatting.estimate(difference),
                 verdict(difference),
             )
         )
     return markdown_table(header, rows)
-
-
-def _mean_and_std(scores: Sequence[float]) -> str:
-    std = float(np.std(scores, ddof=1)) if len(scores) > 1 else float("nan")
-    return formatting.plus_minus(float(np.mean(scores)), std)
 
 
 def weights_table(folder: Path = SCORES) -> str:

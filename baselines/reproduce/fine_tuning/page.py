@@ -16,7 +16,7 @@ from baselines.reproduce.templates import fill_template
 from baselines.reproduce.verdicts import FEWEST_PAIRS, Verdict, more_in_pairs
 from hetero_bench.atomic import write_file
 from hetero_bench.bootstrap import Interval
-from hetero_bench.formatting import estimate, plus_minus
+from hetero_bench.formatting import estimate, mean_and_std
 from hetero_bench.runs import Run, RunCollection, write_run
 
 TEMPLATE = Path(__file__).with_name("page.md.jinja")
@@ -70,8 +70,8 @@ def render(runs: Sequence[Run], folder: str) -> str:
             (
                 each.title,
                 len(each.tuned),
-                plus_minus(float(each.offline.mean()), _std(each.offline)),
-                plus_minus(float(each.tuned.mean()), _std(each.tuned)),
+                mean_and_std(each.offline),
+                mean_and_std(each.tuned),
                 estimate(each.gain),
                 each.diverged,
                 each.verdict,
@@ -129,7 +129,3 @@ def gains(runs: Sequence[Run]) -> list[Gain]:
             )
         )
     return found
-
-
-def _std(scores: np.ndarray) -> float:
-    return float(scores.std(ddof=1)) if len(scores) > 1 else float("nan")
