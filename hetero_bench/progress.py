@@ -1,20 +1,24 @@
-"""Progress bars for what takes longer than a moment."""
+"""Progress of what takes longer than a moment: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (done, total)."""
 
+LINE_SECONDS = 30.0
+"""Seconds between two lines where there is no terminal."""
+
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[ProgressCallback]:
-    """Shows a bar on standard error once the callback it yields is called for the first time.
+    """Shows progress on standard error once the callback it yields is called for the first time.
 
     Args:
-        description: Said in front of the bar.
+        description: Said in front of the bar, or of every line.
 
     Yields:
         A callback that takes (done, total).
@@ -29,7 +33,7 @@ def progress_bar(description: str) -> Iterator[ProgressCallback]:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False)
     with Progress(
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -41,8 +45,13 @@ def progress_bar(description: str) -> Iterator[ProgressCallback]:
         disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task(description, total=None, visible=False)
+        last_line = time.monotonic()
 
         def advance(done: int, total: int) -> None:
+            nonlocal last_line
             bar.update(task, completed=done, total=total, visible=True)
+            if bar.disable and time.monotonic() - last_line >= LINE_SECONDS:
+                last_line = time.monotonic()
+                console.print(f"{description}: {done:,} of {total:,}", markup=False, soft_wrap=True)
 
         yield advance

@@ -17,8 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-LINE_SECONDS = 30.0
-"""Seconds between two progress lines where there is no terminal."""
+from hetero_bench.progress import LINE_SECONDS
 
 
 class Display:

@@ -26,7 +26,6 @@ from rich.progress import (
 )
 
 import hetero_bench
-from baselines.engine.display import LINE_SECONDS
 from baselines.engine.method import get_method, method_forms
 from baselines.engine.plan import Plan
 from baselines.engine.precision import Precision
@@ -34,6 +33,7 @@ from baselines.engine.preparation import action_kind
 from baselines.engine.processes import CONTEXT, worker_pool
 from baselines.engine.session import STALE
 from baselines.engine.training import execute, make_plan
+from hetero_bench.progress import LINE_SECONDS
 from hetero_bench.runs import Run
 
 POLL_SECONDS = 0.25
