@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -110,21 +111,22 @@ class MemberAdam:
             self.first_moment,
             self.second_moment,
         )
-        for member in range(len(active)):
-            rows = [list(each[..., member, :].reshape(-1, each.shape[-1])) for each in buffers]
-            torch.ops.aten._fused_adam_.tensor_lr(
-                *rows,
-                [],
-                [steps] * len(rows[0]),
-                lr=rate[member],
-                beta1=first_decay,
-                beta2=second_decay,
-                weight_decay=0.0,
-                eps=self.eps,
-                amsgrad=False,
-                maximize=False,
-                found_inf=skip[member],
-            )
+        with denormals_flushed():
+            for member in range(len(active)):
+                rows = [list(each[..., member, :].reshape(-1, each.shape[-1])) for each in buffers]
+                torch.ops.aten._fused_adam_.tensor_lr(
+                    *rows,
+                    [],
+                    [steps] * len(rows[0]),
+                    lr=rate[member],
+                    beta1=first_decay,
+                    beta2=second_decay,
+                    weight_decay=0.0,
+                    eps=self.eps,
+                    amsgrad=False,
+                    maximize=False,
+                    found_inf=skip[member],
+                )
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns the live tensors of the moments and the number of steps."""
@@ -133,6 +135,21 @@ class MemberAdam:
             "second_moment": self.second_moment,
             "steps": self.steps,
         }
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """A block in which this thread of a CPU takes numbers below 1.2e-38 for zero.
+
+    The first moment of a unit that has died falls below that in some 800 steps, where arithmetic is
+    a dozen times slower: half of the time of SPOT's density went into such numbers. What they would
+    have added to a parameter is far below its last digit.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def note_finite(active: Tensor, losses: Tensor, gradient: Tensor) -> Tensor:
