@@ -142,7 +142,7 @@ def residual_modes(folder: Path) -> Finding | None:
     if all(len(each) >= FEWEST_PAIRS for each in agreeing.values()):
         every = [one for each in agreeing.values() for one in each]
         verdict = "held" if all(every) else "undecided" if any(every) else "not held"
-    return Finding(f"{'; '.join(texts)} (one seed each)", verdict)
+    return Finding("; ".join(texts), verdict)
 
 
 def covariance_trace(folder: Path) -> Finding | None:
