@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -266,3 +269,15 @@ def test_named_things_are_found_and_others_refused(capsys):
             found = find_named(kind, places, name)
             assert dataclasses.is_dataclass(found)
             assert callable(found.run)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenMP reports its settings so on Linux only")
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_threads_sleep_while_they_wait_unless_the_user_chose(chosen, expected):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "true"} | chosen
+    command = [sys.executable, "-m", "baselines", "list"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert f"OMP_WAIT_POLICY = '{expected}'" in result.stderr
