@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hetero_bench
 from baselines.engine import Job, list_methods, method_forms, run_jobs
@@ -31,6 +31,8 @@ from hetero_bench.errors import UnknownDatasetError
 from hetero_bench.registry import registry_folder
 from hetero_bench.runs import Run, RunCollection, read_run_file, write_run
 from hetero_bench.spec import WHOLE, draw_artefact
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Cell:
     def members(self) -> int:
         """Runs that it consists of."""
         return len(self.configs) * len(self.seeds) * len(self.draws)
+
+    @property
+    def datasets(self) -> list[tuple[str, int | None]]:
+        """Names and draws of what its runs are trained on."""
+        return [(self.spec.name, draw) for draw in self.draws]
 
     @property
     def together_with(self) -> tuple[Any, ...]:
@@ -295,6 +302,9 @@ def jobs_of(
 ) -> Iterator[Job]:
     """Yields populations: as many cells together as fit, the draws of one apart if they must.
 
+    A population has whole cells, or draws of a single one: a cell that is finished leaves no other
+    cell's population half done, so that what is missing is later cut as it was.
+
     Args:
         cells: What is to be trained.
         population: Most members trained together; a dataset's settings and seeds stay together,
@@ -308,21 +318,36 @@ def jobs_of(
         groups[cell.together_with].append(cell)
     for group in groups.values():
         first = group[0]
-        datasets = [(cell.spec.name, draw) for cell in group for draw in cell.draws]
         size = max(population // (len(first.settings) * len(first.seeds)), 1)
-        for start in range(0, len(datasets), size):
+        for datasets in _together([cell.datasets for cell in group], size):
             yield Job(
                 method=first.method.name,
                 configs=None,
                 changes=first.changes,
                 settings=first.settings,
-                datasets=tuple(datasets[start : start + size]),
+                datasets=tuple(datasets),
                 seeds=first.seeds,
                 steps=first.steps,
                 out=out,
                 device=device,
                 precision=precision,
             )
+
+
+def _together(cells: Iterable[Sequence[T]], size: int) -> Iterator[list[T]]:
+    """Yields the parts of cells, at most ``size`` at once; only what is too large is cut."""
+    gathered: list[T] = []
+    for parts in cells:
+        if len(gathered) + len(parts) > size:
+            if gathered:
+                yield gathered
+            gathered = []
+        if len(parts) > size:
+            yield from (list(parts[start : start + size]) for start in range(0, len(parts), size))
+        else:
+            gathered += parts
+    if gathered:
+        yield gathered
 
 
 def _write_cell(runs: Sequence[Run], path: Path) -> Path:

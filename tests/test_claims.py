@@ -92,15 +92,18 @@ def test_verdicts_at_their_edges(low, high, more, equal):
 def test_runs_that_would_decide_by_hand():
     # Half as wide with four times as many runs; the boundary is 0 for more, ±5 for equal.
     interval = Interval(2.0, -2.0, 6.0)
-    assert missing_runs("more", interval, 5, 1, enough=True).startswith("about 20 seeds")
-    assert missing_runs("equal", Interval(3.0, -1.0, 7.0), 5, 1, enough=True).startswith("about 20")
-    assert missing_runs("equal", Interval(-9.0, -13.0, -4.0), 8, 1, enough=True).startswith(
-        "about 13 seeds"  # (5/4)² x 8 is 12.5
-    )
-    tiny = Interval(0.1, -3.0, 3.0)
-    assert missing_runs("more", tiny, 5, 1, enough=True) == "more than 1,000 seeds per arm"
-    assert "score alike" in missing_runs("more", Interval(0.0, 0.0, 0.0), 5, 1, enough=True)
-    assert missing_runs("more", interval, 3, 1, enough=False).startswith("at least 4 seeds")
+    more, equal = ("more", interval), ("equal", Interval(3.0, -1.0, 7.0))
+    farther = ("equal", Interval(-9.0, -13.0, -4.0))
+    assert missing_runs([more], 5, 1, enough=True).startswith("about 20 seeds")
+    assert missing_runs([equal], 5, 1, enough=True).startswith("about 20 seeds")
+    # (5/4)² x 8 is 12.5
+    assert missing_runs([farther], 8, 1, enough=True).startswith("about 13 seeds")
+    assert missing_runs([farther, more], 8, 1, enough=True).startswith("about 32 seeds")
+    for tiny in (Interval(0.1, -3.0, 3.0), Interval(0.0, -3.0, 3.0)):
+        assert missing_runs([("more", tiny)], 5, 1, enough=True) == "more than 1,000 seeds per arm"
+    alike = ("more", Interval(0.0, 0.0, 0.0))
+    assert "score alike" in missing_runs([more, alike], 5, 1, enough=True)
+    assert missing_runs([more], 3, 1, enough=False).startswith("at least 4 seeds")
 
 
 def test_three_seeds_can_tell_on_two_datasets_but_not_on_one():
@@ -137,7 +140,7 @@ def test_a_difference_by_hand(tmp_path):
     opposite = dataclasses.replace(CLAIM, first=CLAIM.second, second=CLAIM.first)
     assert measured(opposite, tmp_path).verdict == "not held"
     equal = dataclasses.replace(CLAIM, direction="equal")
-    assert measured(equal, tmp_path).verdict in ("not held", "undecided")
+    assert measured(equal, tmp_path).verdict == "not held"
     put(tmp_path, "reds", (60, 62, 64))
     put(tmp_path, "cql", (50, 52, 54))
     few = measured(CLAIM, tmp_path)
@@ -246,6 +249,43 @@ def test_doing_worse_elsewhere_is_no_gain(tmp_path):
     worse = measured(claim, tmp_path)  # -10 on the one and -30 on the other
     assert worse.quantity.low > 0.0
     assert (worse.verdict, worse.to_decide) == ("not held", "")
+    put(tmp_path, "reds", (0, 160, 10, 30), UNIFORM)
+    unclear = measured(claim, tmp_path)  # a loss on the one, no telling on the other
+    assert unclear.quantity.low < 0.0 < unclear.quantity.high
+    assert unclear.verdict == "not held"
+
+
+def test_where_all_fail_no_number_of_seeds_shows_a_larger_gain(tmp_path):
+    claim = dataclasses.replace(CLAIM, against=(UNIFORM,))
+    for method in ("reds", "cql"):
+        put(tmp_path, method, (0, 0, 0, 0))
+    put(tmp_path, "reds", (50, 70, 60, 50), UNIFORM)
+    put(tmp_path, "cql", (60, 80, 70, 60), UNIFORM)
+    found = measured(claim, tmp_path)
+    assert (found.verdict, "score alike" in found.to_decide) == ("undecided", True)
+
+
+def test_fields_that_differ_beside_the_claims_are_named(tmp_path):
+    rates = {"critic_rate": 1e-3, "tau": 1.0, "steps": 3}
+    put(tmp_path, "reds", (60, 62, 64, 66), configs=(rates,))
+    put(tmp_path, "cql", (50, 52, 54, 56), configs=(rates | {"critic_rate": 3e-4, "alpha": 1.0},))
+    assert measured(CLAIM, tmp_path).unequal == {"critic_rate": (1e-3, 3e-4)}
+    assert row(CLAIM, tmp_path)[3].endswith("; with unequal `critic_rate` 0.001, 0.0003")
+    put(tmp_path, "cql", (50, 52, 54, 56), configs=(rates | {"tau": 2.0},))
+    stated = dataclasses.replace(CLAIM, second=Arm("CQL", "cql", {"tau": 2.0}))
+    assert measured(stated, tmp_path).unequal == {}
+
+
+def test_a_file_of_other_or_of_repeated_runs_is_refused(tmp_path):
+    put(tmp_path, "cql", (50, 52, 54, 56))
+    path = tmp_path / "small" / "reds" / f"{HETERO}-v0.json"
+    repeated = [make_run("reds", f"{HETERO}-v0", 0, [60.0], config={}) for _ in range(4)]
+    write_run(RunCollection(runs=repeated), path)
+    with pytest.raises(ValueError, match="several runs of one draw and seed"):
+        evaluate(CLAIM, tmp_path)
+    write_run(RunCollection(runs=[make_run("bc", f"{HETERO}-v0", 0, [60.0])]), path)
+    with pytest.raises(ValueError, match=r"runs of \[\('bc', .*expected reds on gridworld"):
+        evaluate(CLAIM, tmp_path)
 
 
 def test_an_arm_is_one_setting_of_a_sweep(tmp_path):

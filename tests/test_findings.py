@@ -72,6 +72,23 @@ def test_runs_of_several_kinds_are_refused(tmp_path, changes, message):
         findings.mixed_reference(tmp_path)
 
 
+def test_runs_of_several_settings_are_refused(tmp_path):
+    put(tmp_path, findings.CAR_POLICIES, [car_run(seed, 1.0) for seed in (0, 1, 0)])
+    with pytest.raises(ValueError, match=r"car-policies\.json has several runs of one seed"):
+        findings.mixed_reference(tmp_path)
+
+
+def test_what_a_file_lacks_is_named(tmp_path):
+    run = car_run(0, 1.0)
+    del run["scores"]["mix"]
+    put(tmp_path, findings.CAR_POLICIES, [run])
+    with pytest.raises(ValueError, match=r"car-policies\.json lacks mix; it has policy, behaviour"):
+        findings.mixed_reference(tmp_path)
+    put_conflict(tmp_path, mlp=LARGE, plas=LARGE)
+    with pytest.raises(ValueError, match=r"gradient-conflict\.json lacks proj-literal"):
+        findings.conflict("dd", 1.0)(tmp_path)
+
+
 @pytest.mark.parametrize("content", [[{"seed": 1}], {"runs": []}, 3])
 def test_a_damaged_file_is_named(tmp_path, content):
     put(tmp_path, findings.CAR_POLICIES, content)
@@ -116,10 +133,10 @@ def test_the_damage_to_mlp_and_plas_against_projs(tmp_path, plas, proj, factor, 
     assert findings.conflict("vsd", factor)(tmp_path).verdict == verdict
 
 
-def put_residuals(folder, quality, seed, clusters):
+def put_residuals(folder, quality, seed, clusters, steps=9):
     dataset = f"hopper-{quality}-hb-10k-v0"
     geometry = {"radius": 1.0, "diameter": 2.0, "top_share": 0.4, "tail": 2.0, "noise": 0.1}
-    facts = {"dataset": dataset, "steps": 9, "seed": seed, "recommendation": "mlp"}
+    facts = {"dataset": dataset, "steps": steps, "seed": seed, "recommendation": "mlp"}
     path = f"{findings.RESIDUALS}/{dataset}-seed-{seed}.json"
     put(folder, path, facts | {"geometry": geometry | {"clusters": clusters}})
 
@@ -135,6 +152,19 @@ def test_clusters_of_residuals_decide_with_enough_seeds_of_both_kinds(tmp_path):
     assert "`hopper-medium-expert-hb-10k-v0`: 3 cluster(s), largest eigenvalue" in found.measured
     put_residuals(tmp_path, "medium-expert", 4, 1)
     assert findings.residual_modes(tmp_path).verdict == "undecided"
+    put_residuals(tmp_path, "medium-replay", 5, 1, steps=10)
+    with pytest.raises(ValueError, match=r"files of \[9, 10\] steps"):
+        findings.residual_modes(tmp_path)
+    put_residuals(tmp_path, "medium", 0, 1)
+    with pytest.raises(ValueError, match=r"hopper-medium-hb.*expected one of medium-replay"):
+        findings.residual_modes(tmp_path)
+
+
+def test_residuals_in_no_cluster_have_not_one_mode(tmp_path):
+    for seed in range(5):
+        put_residuals(tmp_path, "medium-replay", seed, 0)
+        put_residuals(tmp_path, "medium-expert", seed, 0)
+    assert findings.residual_modes(tmp_path).verdict == "not held"
 
 
 def tuned_runs(method, tuned, **fields):
@@ -178,6 +208,28 @@ def test_one_method_against_another_after_fine_tuning(tmp_path, shift, verdict):
     found = findings.better_fine_tuned("CAR", "SPOT")(tmp_path)
     assert found.verdict == verdict
     assert found.measured.startswith(f"`hopper-medium-hb-10k-v0`: CAR {62 + shift}.0, SPOT 62.0: ")
+    runs = tuned_runs("spot_online", spot[:4]) + tuned_runs("car_online", car[:4])
+    write_page(runs, tmp_path / "fine-tuning.md")
+    assert findings.better_fine_tuned("CAR", "SPOT")(tmp_path).verdict == "undecided"
+
+
+def test_runs_are_paired_by_seed_in_whatever_order_they_come(tmp_path):
+    first = tuned_runs("spot_online", (1, 2, 3, 4, 5))
+    second = tuned_runs("car_online", (11, 13, 13, 13, 15))
+    mixed = [run for pair in zip(reversed(second), first, strict=True) for run in pair]
+    write_page(mixed, tmp_path / "fine-tuning.md")
+    found = findings.better_fine_tuned("CAR", "SPOT")(tmp_path)
+    # 10, 11, 10, 9, 10: a standard deviation of 0.707
+    assert f"10.0 [{10 - 2.776 * 0.5**0.5 / 5**0.5:.1f}, " in found.measured
+
+
+@pytest.mark.parametrize(
+    ("change", "what"), [({"data": "other"}, "data"), ({"expert": 2.0}, "reference returns")]
+)
+def test_methods_that_differ_in_more_are_not_compared(tmp_path, change, what):
+    runs = tuned_runs("spot_online", (1, 2)) + tuned_runs("car_online", (1, 2), **change)
+    with pytest.raises(ValueError, match=f"spot_online and car_online differ in {what}:"):
+        write_page(runs, tmp_path / "fine-tuning.md")
 
 
 def test_runs_of_unequal_length_are_no_study(tmp_path):

@@ -164,8 +164,8 @@ def same_results(run: Run, other: Run) -> bool:
 
 
 def device_name(device: str) -> str:
-    """Returns ``cpu``, or the accelerator's name."""
-    if torch.device(device).type == "cuda":
+    """Returns ``cpu``, or the accelerator's name where this machine has one."""
+    if torch.device(device).type == "cuda" and torch.cuda.is_available():
         return torch.cuda.get_device_name(device)
     return torch.device(device).type
 

@@ -139,7 +139,7 @@ class MemberAdam:
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """A block in which this thread of a CPU takes numbers below 1.2e-38 for zero.
+    """A block in which this thread of a CPU, and no other, takes numbers below 1.2e-38 for zero.
 
     The first moment of a unit that has died falls below that in some 800 steps, where arithmetic is
     a dozen times slower: half of the time of SPOT's density went into such numbers. What they would

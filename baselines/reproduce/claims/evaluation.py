@@ -2,29 +2,32 @@
 
 The rule is that of :func:`baselines.reproduce.verdicts.decide`, on the quantity's 95% interval. A
 difference that is said to be larger on some data than on other data has to exist there, too: the
-verdict on that is the claim's. Two arms that do alike on the former and unlike on the latter are no
-evidence, and a first arm that does worse on both is evidence against it.
+claim holds if both statements do. Two arms that do alike on the former and unlike on the latter are
+no evidence, and a first arm that does worse on the former is evidence against it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hetero_bench
 from baselines.reproduce.claims.claims import Arm, Claim, expand
+from baselines.reproduce.comparable import places, unlike
 from baselines.reproduce.contrasts import contrast
 from baselines.reproduce.scores import final_score
-from baselines.reproduce.verdicts import MARGIN, Direction, Verdict, decide, reach
+from baselines.reproduce.verdicts import MARGIN, Direction, Verdict, all_of, decide, reach
 from hetero_bench import scoring
 from hetero_bench.bootstrap import RESAMPLES, TOLERANCE, Interval, enough_runs
 from hetero_bench.grading.resampling import Resampling
 from hetero_bench.runs import Run, read_run_file
 from hetero_bench.scoring import Scores
 
+Statement = tuple[Direction, Interval]
+"""What is said of a quantity, and the quantity in percentage points."""
 FORESEEABLE = 1_000
 """Runs per arm above which their number is not stated."""
 
@@ -52,6 +55,8 @@ class Evidence:
             ``datasets``.
         runs: Fewest runs of an arm on a dataset.
         diverged: Runs that diverged; scored by their last finite policies.
+        unequal: Fields that both arms' configs have, the claim does not name, and yet differ, with
+            their values on one of the datasets.
         verdict: What follows.
         to_decide: What it would take where it is undecided, else empty.
     """
@@ -62,6 +67,7 @@ class Evidence:
     improvement: Interval
     runs: int
     diverged: int
+    unequal: Mapping[str, tuple[Any, Any]]
     verdict: Verdict
     to_decide: str
 
@@ -79,13 +85,14 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
     """
     folder = results / claim.tier
     pairs: list[tuple[Scores, Scores]] = []
-    diverged = 0
+    diverged, unequal = 0, {}
     for names in filter(None, (expand(claim.datasets), expand(claim.against))):
         runs = [[_runs(arm, name, folder) for name in names] for arm in (claim.first, claim.second)]
         if not all(map(all, runs)):
             return Missing(_command(claim))
         for name, first, second in zip(names, *runs, strict=True):
             _check_comparable(claim, name, first, second)
+            unequal |= _unequal(claim, first[0].config, second[0].config)
         first, second = (Scores([list(map(final_score, each)) for each in arm]) for arm in runs)
         pairs.append((first, second))
         diverged += sum(run.status == "diverged" for arm in runs for each in arm for run in each)
@@ -101,13 +108,16 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
     )
     enough = all(enough_runs(*pair) for pair in pairs) and not math.isnan(quantity.low)
     runs_each = min(scores.fewest_runs for pair in pairs for scores in pair)
-    verdict, deciding = decide(claim.direction, quantity, enough=enough), quantity
-    if others and verdict == "held":
-        verdict, deciding = decide("more", differences[0], enough=enough), differences[0]
-    to_decide = ""
+    statements: list[Statement] = [(claim.direction, quantity)]
+    if others:
+        statements.append(("more", differences[0]))
+    verdicts = [decide(*each, enough=enough) for each in statements]
+    verdict, to_decide = all_of(verdicts), ""
     if verdict == "undecided":
-        datasets = first.num_tasks
-        to_decide = missing_runs(claim.direction, deciding, runs_each, datasets, enough=enough)
+        open_ones = [
+            each for each, one in zip(statements, verdicts, strict=True) if one == "undecided"
+        ]
+        to_decide = missing_runs(open_ones, runs_each, first.num_tasks, enough=enough)
     return Evidence(
         means=tuple((scoring.mean(x), scoring.mean(y)) for x, y in pairs),
         differences=differences,
@@ -115,22 +125,17 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
         improvement=improvement.interval(),
         runs=runs_each,
         diverged=diverged,
+        unequal=unequal,
         verdict=verdict,
         to_decide=to_decide,
     )
 
 
-def missing_runs(
-    direction: Direction, interval: Interval, runs: int, datasets: int, *, enough: bool
-) -> str:
-    """Says how many runs would decide, if the quantity stayed as it is.
-
-    An interval's width falls with the root of the number of runs; it has to clear the boundary
-    between two verdicts that is nearest to the estimate.
+def missing_runs(statements: Sequence[Statement], runs: int, datasets: int, *, enough: bool) -> str:
+    """Says how many runs would decide several statements, if the quantities stayed as they are.
 
     Args:
-        direction: What is claimed.
-        interval: Of the quantity, percentage points.
+        statements: What is undecided.
         runs: Runs per arm and dataset.
         datasets: Number of datasets.
         enough: Whether there are enough runs for any test to tell.
@@ -138,16 +143,25 @@ def missing_runs(
     if not enough:
         needed = fewest_runs(datasets)
         return f"at least {needed} seeds per arm: with fewer no test on these datasets can tell"
-    width = reach(interval)
-    if width <= TOLERANCE:
+    if any(reach(interval) <= TOLERANCE for _, interval in statements):
         return "an easier or a harder task: here all runs of an arm score alike"
+    growth = max(_growth(*each) for each in statements)
+    if growth * runs >= FORESEEABLE:
+        return f"more than {FORESEEABLE:,} seeds per arm"
+    needed = max(math.ceil(runs * growth), runs + 1)
+    return f"about {needed:,} seeds per arm, if the difference stays as it is"
+
+
+def _growth(direction: Direction, interval: Interval) -> float:
+    """Returns how many times as many runs a statement would take.
+
+    An interval's width falls with the root of the number of runs; it has to clear the boundary
+    between two verdicts that is nearest to the estimate.
+    """
     distance = abs(interval.estimate)
     if direction == "equal":
         distance = abs(distance - MARGIN)
-    if distance * math.sqrt(FORESEEABLE / runs) <= width:
-        return f"more than {FORESEEABLE:,} seeds per arm"
-    needed = max(math.ceil(runs * (width / distance) ** 2), runs + 1)
-    return f"about {needed:,} seeds per arm, if the difference stays as it is"
+    return (reach(interval) / distance) ** 2 if distance > 0.0 else math.inf
 
 
 def fewest_runs(datasets: int) -> int:
@@ -162,54 +176,54 @@ def _runs(arm: Arm, dataset: str, folder: Path) -> list[Run]:
     """Returns an arm's runs on a dataset; none if it was not measured.
 
     Raises:
-        ValueError: If the arm means several configs.
+        ValueError: If the arm means several configs, or the file holds other runs than its place
+            says, or one twice.
     """
-    path = folder / arm.method / f"{hetero_bench.get_spec(dataset).id}.json"
+    spec = hetero_bench.get_spec(dataset)
+    path = folder / arm.method / f"{spec.id}.json"
     if not path.exists():
         return []
-    runs = [run for run in read_run_file(path) if arm.setting.items() <= run.config.items()]
+    found = read_run_file(path)
+    others = {(run.method, run.dataset.id) for run in found} - {(arm.method, spec.id)}
+    if others:
+        raise ValueError(f"{path} has runs of {sorted(others)}; expected {arm.method} on {spec.id}")
+    runs = [run for run in found if arm.setting.items() <= run.config.items()]
     if any(run.config != runs[0].config for run in runs):
         raise ValueError(
             f"{path} has several configs with {dict(arm.setting)}; expected one. State more of the "
             f"fields of the arm {arm.title!r}."
         )
+    places(runs)
     return runs
-
-
-_COMPARED = ("reference returns", "data", "steps", "precision", "final episodes", "draws and seeds")
-_NOT_STATED: set[Any] = {None}
-"""The precision of runs from before records had it."""
-
-
-def _circumstances(runs: Sequence[Run]) -> tuple[Any, ...]:
-    """Returns all that two arms' runs have to share, in the order of ``_COMPARED``."""
-    return (
-        {(run.reference.random, run.reference.expert) for run in runs},
-        {run.dataset.digest for run in runs},
-        {run.budget.steps for run in runs},
-        {run.budget.precision for run in runs},
-        {len(run.evaluations[-1].returns) for run in runs},
-        sorted((run.dataset.draw or 0, run.seed) for run in runs),
-    )
 
 
 def _check_comparable(
     claim: Claim, dataset: str, first: Sequence[Run], second: Sequence[Run]
 ) -> None:
-    """Checks that two arms differ in nothing but the arm.
+    """Checks that two arms have all in common that they have to.
 
     Raises:
-        ValueError: If they do; the message says where and in what.
+        ValueError: If they do not; the message says where and in what.
     """
-    for what, one, other in zip(
-        _COMPARED, _circumstances(first), _circumstances(second), strict=True
-    ):
-        if one != other and _NOT_STATED not in (one, other):
-            raise ValueError(
-                f"results of {claim.first.title} and {claim.second.title} on {dataset} in tier "
-                f"{claim.tier} differ in {what}: {one} against {other}. Train the cell again that "
-                "is not the tier's (table --overwrite)."
-            )
+    found = unlike(first, second)
+    if found is not None:
+        raise ValueError(
+            f"results of {claim.first.title} and {claim.second.title} on {dataset} in tier "
+            f"{claim.tier} differ in {found}. Train the cell again that is not the tier's "
+            "(table --overwrite)."
+        )
+
+
+def _unequal(
+    claim: Claim, first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Returns what two configs both have and the claim does not name, where it differs."""
+    stated = claim.first.setting.keys() | claim.second.setting.keys()
+    return {
+        name: (value, second[name])
+        for name, value in first.items()
+        if name not in stated and second.get(name, value) != value
+    }
 
 
 def _command(claim: Claim) -> str:

@@ -8,7 +8,7 @@ it is held if all are, and not held if one is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -20,10 +20,8 @@ from baselines.diagnostics import car_policies, gradient_conflict, spar
 from baselines.reproduce.c4_covariance.figures import backbone_arm
 from baselines.reproduce.c4_covariance.observation import C4, Study
 from baselines.reproduce.c4_covariance.page import GRADIENTS, late_values
-from baselines.reproduce.contrasts import contrast
 from baselines.reproduce.fine_tuning.page import VALUES, Gain, gains
-from baselines.reproduce.verdicts import FEWEST_PAIRS, Verdict, all_of, decide, more_in_pairs
-from hetero_bench.bootstrap import enough_runs
+from baselines.reproduce.verdicts import FEWEST_PAIRS, Verdict, all_of, more_in_pairs
 from hetero_bench.formatting import estimate, number
 from hetero_bench.runs import read_run_file
 
@@ -57,7 +55,10 @@ def mixed_reference(folder: Path) -> Finding | None:
     dataset, method = _only(path, ((each.dataset, each.method) for each in found))
     if method != "car":
         raise ValueError(f"{path} is of {method}; expected runs of car")
-    mix, behaviour = ([each.scores[name] for each in found] for name in ("mix", "behaviour"))
+    if len({each.seed for each in found}) < len(found):
+        raise ValueError(f"{path} has several runs of one seed; expected those of one setting")
+    names = ("mix", "behaviour")
+    mix, behaviour = zip(*(_picked(path, each.scores, names) for each in found), strict=True)
     gain, verdict = more_in_pairs(mix, behaviour)
     means = f"mixed reference {_mean(mix)}, behaviour model {_mean(behaviour)}"
     return Finding(f"`{dataset}`: {means}: {estimate(gain)}; {len(mix)} runs", verdict)
@@ -84,8 +85,7 @@ def better_fine_tuned(first: str, second: str) -> Reader:
         if not {first, second} <= found.keys():
             return None
         ours, theirs = found[first].tuned, found[second].tuned
-        difference = contrast([[ours]], [[theirs]])
-        verdict = decide("more", difference, enough=enough_runs([ours], [theirs]))
+        difference, verdict = more_in_pairs(ours, theirs)
         text = f"{first} {_mean(ours)}, {second} {_mean(theirs)}: {estimate(difference)}"
         return Finding(_of_runs(found[first], text), verdict)
 
@@ -101,7 +101,8 @@ def conflict(measure: Literal["dd", "vsd"], factor: float) -> Reader:
     """
 
     def read(folder: Path) -> Finding | None:
-        found = _read(folder / GRADIENT_CONFLICT, gradient_conflict.Study)
+        path = folder / GRADIENT_CONFLICT
+        found = _read(path, gradient_conflict.Study)
         if found is None:
             return None
         values = {
@@ -109,8 +110,8 @@ def conflict(measure: Literal["dd", "vsd"], factor: float) -> Reader:
             for each in found.measurements
             if each.moments == "second"
         }
-        proj = factor * np.abs(values["proj-literal"])
-        verdict = all_of(more_in_pairs(values[other], proj)[1] for other in ("mlp", "plas"))
+        proj, *others = _picked(path, values, ("proj-literal", "mlp", "plas"))
+        verdict = all_of(more_in_pairs(each, factor * np.abs(proj))[1] for each in others)
         means = ", ".join(f"{kind} {each.mean():.1e}" for kind, each in values.items())
         about = f"{found.stage1_steps:,} + {found.steps:,} steps, {len(found.seeds)} seeds"
         return Finding(f"`{found.dataset}`: {measure.upper()} {means}; {about}", verdict)
@@ -123,14 +124,18 @@ def residual_modes(folder: Path) -> Finding | None:
 
     As a claim on so few datasets it takes several seeds on each to say so.
     """
-    paths = sorted((folder / RESIDUALS).glob("*.json"))
+    place = folder / RESIDUALS
     texts, agreeing = [], {"medium-replay": [], "medium-expert": []}
-    for path in paths:
+    steps: set[int] = set()
+    for path in sorted(place.glob("*.json")):
         found = _read(path, spar.Measurement)
         assert found is not None
+        steps.add(found.steps)
         clusters = found.geometry.clusters
-        (quality,) = (each for each in agreeing if each in found.dataset)
-        agreeing[quality].append(clusters <= 1 if quality == "medium-replay" else clusters > 1)
+        quality = next((each for each in agreeing if f"-{each}-" in found.dataset), None)
+        if quality is None:
+            raise ValueError(f"{path} is of {found.dataset}; expected one of {', '.join(agreeing)}")
+        agreeing[quality].append(clusters == 1 if quality == "medium-replay" else clusters > 1)
         texts.append(
             f"`{found.dataset}`: {clusters} cluster(s), largest eigenvalue "
             f"{found.geometry.top_share:.0%}, tail {found.geometry.tail:.1f}, which asks for "
@@ -138,6 +143,8 @@ def residual_modes(folder: Path) -> Finding | None:
         )
     if not texts:
         return None
+    if len(steps) > 1:
+        raise ValueError(f"{place} has files of {sorted(steps)} steps; expected one number of them")
     verdict: Verdict = "undecided"
     if all(len(each) >= FEWEST_PAIRS for each in agreeing.values()):
         every = [one for each in agreeing.values() for one in each]
@@ -200,6 +207,18 @@ def _only(path: Path, kinds: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     if len(found) > 1:
         raise ValueError(f"{path} has runs of {found}; expected those of one dataset and method")
     return found[0]
+
+
+def _picked(path: Path, values: Mapping[str, T], names: Sequence[str]) -> list[T]:
+    """Returns some of a file's values.
+
+    Raises:
+        ValueError: If it lacks one.
+    """
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; it has {', '.join(values)}")
+    return [values[name] for name in names]
 
 
 def _mean(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:

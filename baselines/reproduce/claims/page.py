@@ -61,6 +61,9 @@ def row(claim: Claim, results: Path) -> Row:
     ]
     if found.diverged:
         measured.append(f"{found.diverged} diverged")
+    if found.unequal:
+        fields = (f"`{name}` {one}, {other}" for name, (one, other) in found.unequal.items())
+        measured.append(f"with unequal {', '.join(fields)}")
     return (
         *about,
         "; ".join(measured),

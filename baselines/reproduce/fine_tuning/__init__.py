@@ -40,6 +40,8 @@ class Reproduction:
     """Folder of the fine-tuned runs."""
     page: Path = Path("docs/results/fine-tuning.md")
     """The page to write; its values go into a folder of its name."""
+    overwrite: bool = False
+    """Train and fine-tune again what is finished, and replace other results."""
 
     def run(self) -> None:
         """Runs the reproduction.
@@ -67,6 +69,7 @@ class Reproduction:
     def _fine_tuned(self, job: Job) -> list[Run]:
         """Returns a population's fine-tuned runs."""
         plan = job.plan()
-        execute(plan, self.work)
+        execute(plan, self.work, overwrite=self.overwrite)
         (trained,) = trained_runs([plan.run_path(self.work, plan.members[0])])
-        return fine_tune(FineTuning(trained.population, steps=self.steps), self.out)
+        tuning = FineTuning(trained.population, steps=self.steps)
+        return fine_tune(tuning, self.out, overwrite=self.overwrite)

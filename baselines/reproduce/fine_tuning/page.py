@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from baselines.engine import get_method
 from baselines.engine.ledger import FINE_TUNED
+from baselines.reproduce.comparable import unlike
 from baselines.reproduce.scores import evaluation_score
 from baselines.reproduce.templates import fill_template
 from baselines.reproduce.verdicts import FEWEST_PAIRS, Verdict, more_in_pairs
@@ -30,7 +31,7 @@ class Gain:
     Attributes:
         title: The method's.
         dataset: Canonical id.
-        offline: (R,) scores of its runs before, percent.
+        offline: (R,) scores of its runs before, percent, in the order of draws and seeds.
         tuned: (R,) scores of the same runs after.
         steps: Steps in the environment.
         gain: Mean difference, with Student's interval, percentage points.
@@ -52,7 +53,7 @@ def write_page(runs: Sequence[Run], page: Path) -> list[Path]:
     """Writes the page and every run; returns the files written.
 
     Args:
-        runs: Fine-tuned runs, those of a method together.
+        runs: Fine-tuned runs.
         page: The page.
     """
     collection = RunCollection(runs=[run.model_copy(update={"metrics": {}}) for run in runs])
@@ -92,10 +93,11 @@ def gains(runs: Sequence[Run]) -> list[Gain]:
     """Returns what fine-tuning added to each method, from runs that begin with the offline policy.
 
     Args:
-        runs: Fine-tuned runs on one dataset, those of a method together.
+        runs: Fine-tuned runs of methods on one dataset.
 
     Raises:
-        ValueError: If there are none, or they differ in dataset, steps or episodes.
+        ValueError: If there are none, or they differ in dataset, steps or episodes, or methods in
+            what those that are compared have to share.
     """
     kinds = {
         (run.dataset.id, first.step, last.step, len(last.returns))
@@ -108,9 +110,15 @@ def gains(runs: Sequence[Run]) -> list[Gain]:
             "of one kind"
         )
     ((dataset, before, after, _),) = kinds
+    by_method: dict[str, list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (run.dataset.draw or 0, run.seed)):
+        by_method[run.method].append(run)
+    name_of_first, first_runs = next(iter(by_method.items()))
     found = []
-    for name, of_method in groupby(runs, lambda run: run.method):
-        several = list(of_method)
+    for name, several in by_method.items():
+        difference = unlike(first_runs, several)
+        if difference is not None:
+            raise ValueError(f"runs of {name_of_first} and {name} differ in {difference}")
         offline, tuned = (
             np.array([evaluation_score(run, run.evaluations[which]) for run in several])
             for which in (0, -1)
