@@ -6,7 +6,13 @@ the behaviour policy verifies that they are in support; those that are augment t
 second model, the mixed reference policy, is fitted to, and this one regularises the policy:
 
     π_mix,t = τ_t π̂_t + (1 - τ_t) π_mix,t-1,   π_mix,0 = π_β                        Eq. 6
-    π̂_t ∝ π_t 1[π_β ≥ ε],   τ_t(s) = Z_t(s) = Σ_a π_t(a|s) 1[π_β(a|s) ≥ ε]         Eq. 7
+    π̂_t ∝ π_t 1[π_β ≥ ε],   τ_t(s) = Z_t(s) = Σ_a π_t(a|s) 1[π_β(a|s) ≥ ε]    Eqs. 5, 7
+
+Eq. 4 is Eq. 6 with π_β for π_mix,t-1, to which a rejected proposal falls back. On tables this is
+``coverage_aware_mixture`` (tabular.py), whose tests check Theorem 1 (Eq. 8), π_mix,t ≤ π_β / ε, and
+Corollary 1 (Eq. 17), KL(π_mix,t ‖ π_β) ≤ -log ε. Theorem 2 (Eq. 9) and Corollary 2 (Eq. 18), on
+returns and on visits of states, are theory without code. π_mix is the reference of Eq. 3,
+max_π E[Q] - λ KL(π ‖ π_ref); Eqs. 1 and 2 are the values of any actor-critic method.
 
 In practice (Section 4.4, Algorithm 1), with energies E ~ -log π (parts/vae.py, parts/density.py):
 
@@ -50,7 +56,9 @@ from baselines.engine.preparation import as_configured
 from baselines.engine.random import MemberRandom
 from baselines.parts.accepted_pairs import AcceptedPairs
 from baselines.parts.density import Density, TanhGaussian
+from baselines.parts.guided import Guided
 from baselines.parts.policies import DeterministicActor
+from baselines.parts.quantiles import quantile
 from baselines.parts.td3 import TD3, check_td3
 from baselines.parts.vae import VAE
 
@@ -158,13 +166,6 @@ class Phase(NamedTuple):
         parts = {"β": self.warm_up, "threshold": self.start, "critics": True}
         parts |= {"policy": self.policy, "mix": self.propose}
         return ", ".join(name for name, moves in parts.items() if moves)
-
-
-def quantile(energies: Tensor, share: Tensor) -> Tensor:
-    """Returns the (P,) smallest of (P, B) energies that at least a (P,) share does not exceed."""
-    count = energies.shape[-1]
-    index = (share * count).ceil().long().clamp(1, count).sub_(1)
-    return energies.sort(dim=-1).values.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
 
 def in_support(energies: Tensor, threshold: Tensor) -> Tensor:
@@ -310,7 +311,7 @@ class Agent:
             "acceptance": accepted.float().mean(-1),
             "ring": self.accepted.sizes / self.accepted.capacities,
             "energy_behaviour": energies.mean(-1),
-            "energy_behaviour_95": quantile(energies, torch.full_like(self.threshold, 0.95)),
+            "energy_behaviour_95": quantile(energies, 0.95),
             "energy_behaviour_max": energies.amax(-1),
         }
 
@@ -320,6 +321,11 @@ class Agent:
         noise = self.latents["mix"].normal(batch_size, self.mix.noise_size)
         energy = self.mix.fit(pairs.observations, pairs.actions, noise, self.active)
         return {"energy_union": energy, "from_ring": pairs.from_ring.float().mean(-1)}
+
+    def guided(self, batch: Batch) -> list[Guided]:
+        """Returns the two terms of Eq. 11 apart; see parts/guided.py."""
+        latents = self.latents["policy"]
+        return spot.guided(self.td3, self.mix, batch, latents, self.density_weight)
 
     def actor(self, member: int) -> DeterministicActor:
         """Returns a copy of one member's policy on the CPU."""

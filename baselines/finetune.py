@@ -1,4 +1,7 @@
-"""The command ``python -m baselines finetune``: trained runs go on in their environments."""
+"""The command ``python -m baselines finetune``: trained runs go on in their environments.
+
+As SPOT's and CAR's papers do (CAR, Section 5.5 and Table 5).
+"""
 
 from __future__ import annotations
 

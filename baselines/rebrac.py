@@ -32,6 +32,7 @@ from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
+from baselines.parts.guided import Guided, GuidedFit
 from baselines.parts.policies import DeterministicActor
 from baselines.parts.td3 import TD3, check_td3
 
@@ -144,7 +145,12 @@ def policy_loss(values: Tensor, distances: Tensor, penalty: Tensor) -> Tensor:
         distances: (P, B) ‖π(s) - a‖².
         penalty: (P,) β₁.
     """
-    return penalty * distances.mean(-1) - values.mean(-1) / values.detach().abs().mean(-1)
+    return penalty * distances.mean(-1) + guide_loss(values)
+
+
+def guide_loss(values: Tensor) -> Tensor:
+    """Returns the (P,) ``mean_B [-λ Q(s, π(s))]``, λ = 1 / mean |Q|."""
+    return -values.mean(-1) / values.detach().abs().mean(-1)
 
 
 class Agent:
@@ -185,9 +191,26 @@ class Agent:
         distances = squared_distance(next_actions, batch.next_actions) * batch.has_next
         return self.critic_penalty[:, None] * distances
 
+    def _values(self, batch: Batch, actions: Tensor) -> Tensor:
+        """Returns the (P, B) min_i Q_i(s, a), with a gradient to the actions alone."""
+        return self.critics.of_policy(batch.observations, actions, critics=2).amin(0)
+
+    def guided(self, batch: Batch) -> list[Guided]:
+        """Returns the two terms of the policies' loss apart; see parts/guided.py."""
+
+        def fit(theta: Tensor) -> Tensor:
+            actions = self.td3.actions_of(theta, batch)
+            return self.policy_penalty * squared_distance(actions, batch.actions).mean(-1)
+
+        def guide(theta: Tensor) -> Tensor:
+            return guide_loss(self._values(batch, self.td3.actions_of(theta, batch)))
+
+        terms = GuidedFit(self.policy.optimiser, fit, guide)
+        return [Guided("", tuple(range(len(self.active))), terms)]
+
     def _update_policy(self, batch: Batch) -> dict[str, Tensor]:
         actions = self.td3.actions(batch.observations)
-        values = self.critics.of_policy(batch.observations, actions, critics=2).amin(0)
+        values = self._values(batch, actions)
         distances = squared_distance(actions, batch.actions)
         loss = policy_loss(values, distances, self.policy_penalty)
         self.policy.optimiser.minimise(loss, self.active)

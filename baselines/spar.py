@@ -3,22 +3,26 @@
 Zhao, Pan, Liang and Lin, "SPAR: Support-Preserving Action Rectification", arXiv 2605.27877, 2026.
 Three stages, of which the first two are phases of one run:
 
-    I    π_base by pure cloning; M critics and V by expectiles        parts/residual_anchor.py
+    I    π_base by pure cloning; M critics and V by expectiles        Alg. 1   residual_anchor.py
          Q_rob(s,a) = μ_Q(s,a) - λ_u σ_Q(s,a)                         Eq. 1    robust_values
     II   a residual policy Δa = π_res(s, a_base), with everything of stage I frozen
          Ã = (Q_rob(s,a) - Q_rob(s,a_base)) / σ_Q                     3.2.2    normalised_advantages
          w = exp(Ã/T) or 1, times 1[Ã > 0] if hard                    3.2.2    Weighting
          L = L_fit + λ_g L_guide                                      Eq. 2
-         MLP    E[w ‖π_res - Δa‖²] - λ_g E[Q_rob(s, a_synth)]         Eq. 7    Regressor
+         MLP    E[w ‖π_res - Δa‖²] - λ_g E[Q_rob(s, a_synth)]         Eq. 7    Regressor (Alg. 2)
          CVAE   E[w ‖π_res(z) - Δa‖²] + β KL(q(z|s,Δa) ‖ p(z))        Eq. 8    Generator
          PLAS   CVAE; then -λ_g E[Q_rob] of z = π_z(s, a_base)        Alg. 3   LatentPilot
-         PROJ   CVAE + λ_g E[Σ_k ω_k ‖π_res(z_k) - Δa_k‖²],           Eq. 10   Projector
+         PROJ   CVAE + λ_g E[Σ_k ω_k ‖π_res(z_k) - Δa_k‖²],           Eq. 10   Projector (Alg. 4)
                 Δa_k = π'_res(z_k),  ω_k = w(Ã_k) / Σ_j w(Ã_j)        Eq. 9    Weighting.shares
-    III  the best of K candidates where ΔQ_rob > η_abs and
+    III  the best of K candidates where ΔQ_rob > η_abs and                     Alg. 5
          ΔQ_rob / (|Q_rob(s,a_base)| + ε) > η_rel, else a_base        Eq. 12   rectified
 
 Equations are in parts/residual_losses.py, stage II in parts/residual_models.py and
 residual_guidance.py, the deployed policy in residual_gate.py. Variant ``base`` has no residuals.
+What the paper measures is in diagnostics/: δ_ρ and the geometry of residuals (Eq. 3, Figure 2) in
+spar.py, DD and VSD (Table 3) in gradient_conflict.py, the support ratio (Figure 3) in
+support_ratio.py; latency (Table 11) in benchmarks/inference.py. Theory without code: Eq. 4 (samples
+that fitting takes), Eqs. 5 and 6 (what searching within δ_ρ loses), Eq. 11 (drift of a chord).
 
 What the paper leaves open or contradicts, and what is done here:
 
@@ -41,9 +45,8 @@ What the paper leaves open or contradicts, and what is done here:
   moves the generator's mass to the better ones and keeps them apart. Of two kinds of residuals a
   generator makes the better one in 31% of its samples; 300 updates with λ_g = 10 later in 31%
   (literal), 99% (cross) and 61% (elbo; tests/test_spar_guidance.py).
-- The share of stage II that PLAS spends on its generator is not stated; half of it here. Algorithm
-  3 writes its filter as hard; here it is the task's, which is soft for Adroit and AntMaze. Adam
-  makes PLAS all but indifferent to λ_g > 0.
+- The share of stage II that PLAS spends on its generator is not stated; half of it here. Its filter
+  is hard on every task, as Algorithm 3 has it. Adam makes PLAS all but indifferent to λ_g > 0.
 - Appendix C.1.2 has two expectiles: τ, which is V's here, and ``iql_tau`` = 0.7, as well as an
   advantage scaling for cloning that is said to be pure. The latter two are not used.
 
@@ -65,6 +68,7 @@ from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Actor, Method
 from baselines.engine.preparation import as_configured
+from baselines.parts.guided import Guided
 from baselines.parts.residual_anchor import Aggregate, Anchor, Backup, BaseKind, JudgedRows
 from baselines.parts.residual_guidance import Guidance
 from baselines.parts.residual_rectifiers import Phase, Rectifiers
@@ -88,7 +92,7 @@ class Config:
     weighting: Literal["exponential", "uniform"] = "exponential"
     """Whether weights grow with the advantage."""
     filtering: Literal["hard", "soft"] = "hard"
-    """Whether residuals without advantage have no weight."""
+    """Whether residuals without advantage have no weight; PLAS's have none in any case."""
     uncertainty_weight: float = 0.5
     """λ_u, weight of the critics' deviation in Q_rob."""
     guide_weight: float = 0.5
@@ -149,6 +153,11 @@ class Config:
     """Rewards are multiplied by this,"""
     reward_shift: float = 0.0
     """and then this is added."""
+
+    @property
+    def filters_hard(self) -> bool:
+        """Whether residuals without advantage have no weight."""
+        return self.filtering == "hard" or self.variant == "plas"
 
     def __post_init__(self) -> None:
         check_preparation(self)
@@ -313,6 +322,15 @@ class Agent:
                 whole.index_copy_(0, rectifiers.index, value.detach())
             self.active.index_copy_(0, rectifiers.index, active)
         return metrics
+
+    def guided(self, batch: Batch) -> list[Guided]:
+        """Returns the two terms of Eq. 2 apart, by variant; see parts/guided.py."""
+        found = []
+        for kind, rectifiers in self.rectifiers.items():
+            terms = rectifiers.residual.guided_fit(rectifiers.see(batch, self.rows))
+            if terms is not None:
+                found.append(Guided(kind, tuple(rectifiers.index.tolist()), terms))
+        return found
 
     def actor(self, member: int) -> Actor:
         """Returns a copy of one member's policy on the CPU: π_base until there are residuals."""

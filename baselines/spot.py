@@ -33,7 +33,9 @@ from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
 from baselines.engine.random import MemberRandom
 from baselines.parts.density import Density
+from baselines.parts.guided import Guided, GuidedFit
 from baselines.parts.policies import DeterministicActor
+from baselines.parts.quantiles import quantile
 from baselines.parts.td3 import TD3, check_td3
 from baselines.parts.vae import VAE
 
@@ -129,7 +131,29 @@ def policy_loss(values: Tensor, energies: Tensor, weight: Tensor) -> Tensor:
         energies: (P, B) E(s, π(s)).
         weight: (P,) λ.
     """
-    return -values.mean(-1) / values.detach().abs().mean(-1) + weight * energies.mean(-1)
+    return guide_loss(values) + weight * energies.mean(-1)
+
+
+def guide_loss(values: Tensor) -> Tensor:
+    """Returns the (P,) ``mean_B [-Q_1(s, π(s))] / mean|Q_1|``."""
+    return -values.mean(-1) / values.detach().abs().mean(-1)
+
+
+def guided(
+    td3: TD3, density: Density, batch: Batch, latents: MemberRandom, weight: Tensor
+) -> list[Guided]:
+    """Returns the two terms of the policies' loss apart; arguments as of :func:`improve_policy`."""
+    noise = latents.normal(batch.actions.shape[1], density.noise_size)
+
+    def fit(theta: Tensor) -> Tensor:
+        actions = td3.actions_of(theta, batch)
+        return weight * density.of_policy(batch.observations, actions, noise).mean(-1)
+
+    def guide(theta: Tensor) -> Tensor:
+        return guide_loss(td3.values(batch.observations, td3.actions_of(theta, batch)))
+
+    terms = GuidedFit(td3.policy.optimiser, fit, guide)
+    return [Guided("", tuple(range(len(weight))), terms)]
 
 
 def improve_policy(
@@ -163,6 +187,7 @@ def improve_policy(
         "policy_loss": loss,
         "q_policy": values.mean(-1),
         "energy_policy": energies.mean(-1),
+        "energy_policy_95": quantile(energies, 0.95),
         "energy_policy_max": energies.amax(-1),
     }
 
@@ -229,6 +254,10 @@ class Agent:
         noise = self.data_latents.normal(batch.actions.shape[1], self.density.noise_size)
         loss = self.density.fit(batch.observations, batch.actions, noise, self.active)
         return {"loss": loss, "energy_data": loss}
+
+    def guided(self, batch: Batch) -> list[Guided]:
+        """Returns the two terms of the policies' loss apart; see parts/guided.py."""
+        return guided(self.td3, self.density, batch, self.policy_latents, self.density_weight)
 
     def actor(self, member: int) -> DeterministicActor:
         """Returns a copy of one member's policy on the CPU."""

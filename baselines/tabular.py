@@ -293,10 +293,11 @@ def _grid(*hyperparameters: ArrayLike) -> list[np.ndarray]:
 def coverage_aware_mixture(
     policy: np.ndarray, behaviour: np.ndarray, previous: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Returns CAR's mixed reference policy after one more policy has proposed (CAR, Eqs. 6 and 7).
+    """Returns CAR's mixed reference policy after one more policy has proposed (CAR, Eqs. 5 to 7).
 
     ``τ π̂ + (1 - τ) π_mix,t-1`` with ``τ π̂(a|s) = π(a|s) 1[β(a|s) ≥ ε]`` and τ its sum: what is
-    rejected falls back on the mixture before.
+    rejected falls back on the mixture before. No action becomes more than 1/ε times as likely as
+    under β (Theorem 1, Eq. 8). With β for ``previous`` it is Eq. 4.
 
     Args:
         policy: (S, A) π, which proposes.

@@ -28,6 +28,7 @@ from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
+from baselines.parts.guided import Guided, GuidedFit
 from baselines.parts.networks import NORM_PLACES, NormPlace
 from baselines.parts.penalties import CriticPenalty
 from baselines.parts.policies import DeterministicActor
@@ -90,8 +91,18 @@ def policy_loss(values: Tensor, policy_actions: Tensor, actions: Tensor, alpha: 
         actions: (P, B, act) dataset actions.
         alpha: (P,) α.
     """
+    return guide_loss(values, alpha) + squared_distance(policy_actions, actions)
+
+
+def guide_loss(values: Tensor, alpha: Tensor) -> Tensor:
+    """Returns the (P,) ``mean_B [-λ Q_1(s, π(s))]``, λ = α / mean |Q_1|."""
     weight = alpha / values.detach().abs().mean(-1)
-    return -weight * values.mean(-1) + (policy_actions - actions).square().mean((-2, -1))
+    return -weight * values.mean(-1)
+
+
+def squared_distance(policy_actions: Tensor, actions: Tensor) -> Tensor:
+    """Returns the (P,) ``mean (π(s) - a)²`` over states and dimensions."""
+    return (policy_actions - actions).square().mean((-2, -1))
 
 
 class Agent:
@@ -143,8 +154,19 @@ class Agent:
         values = self.td3.values(batch.observations, actions)
         loss = policy_loss(values, actions, batch.actions, self.alpha)
         self.policy.optimiser.minimise(loss, self.active)
-        distance = (actions - batch.actions).square().mean((-2, -1))
+        distance = squared_distance(actions, batch.actions)
         return {"policy_loss": loss, "q_policy": values.mean(-1), "distance": distance}
+
+    def guided(self, batch: Batch) -> list[Guided]:
+        """Returns the two terms of Eq. 5 apart; see parts/guided.py."""
+        terms = GuidedFit(
+            self.policy.optimiser,
+            lambda theta: squared_distance(self.td3.actions_of(theta, batch), batch.actions),
+            lambda theta: guide_loss(
+                self.td3.values(batch.observations, self.td3.actions_of(theta, batch)), self.alpha
+            ),
+        )
+        return [Guided("", tuple(range(len(self.active))), terms)]
 
     def actor(self, member: int) -> DeterministicActor:
         """Returns a copy of one member's policy on the CPU."""

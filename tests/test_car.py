@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from baselines import car_g, spot
-from baselines.car import METHOD, THRESHOLD_ROWS, Agent, Config, in_support, quantile
+from baselines.car import METHOD, THRESHOLD_ROWS, Agent, Config, in_support
 from baselines.engine.checkpoint import flatten, restore
 from baselines.engine.data import MemberData
 from baselines.engine.evaluation import evaluate_member
@@ -15,6 +15,7 @@ from baselines.engine.members import Member
 from baselines.engine.random import MemberRandom
 from baselines.engine.trainer import Trainer
 from baselines.export import write_policy
+from baselines.parts.quantiles import quantile
 from tests.continuous import (
     as_double,
     assert_gradient,
@@ -54,6 +55,8 @@ def test_quantile_by_hand():
         1.0: [4, 8],
     }.items():
         assert quantile(energies, torch.tensor([share, share])).tolist() == expected
+        assert quantile(energies, share).tolist() == expected
+    assert quantile(energies, torch.tensor([0.5, 1.0])).tolist() == [2, 8]
 
 
 def test_actions_at_the_threshold_are_in_support():

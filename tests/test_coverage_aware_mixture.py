@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from baselines.car import in_support
+from baselines.engine.data import MemberData
+from baselines.parts.accepted_pairs import AcceptedPairs
 from baselines.tabular import coverage_aware_mixture
+from tests.toy import point
 
 STATES, ACTIONS = 3, 5
 BEHAVIOUR = np.array(
@@ -44,6 +47,32 @@ def test_proposing_and_verifying_draws_from_it():
         shares = np.bincount(drawn, minlength=ACTIONS) / draws
         error = np.sqrt(expected[state] * (1 - expected[state]) / draws)
         assert (np.abs(shares - expected[state]) <= 5 * error).all()
+
+
+def test_the_ring_holds_draws_from_the_policy_in_support():
+    """D' is τ π̂: of each state the share τ of proposals, distributed as π̂ (Eqs. 5 and 7)."""
+    threshold, draws = 0.1, 30_000
+    rng = np.random.default_rng(1)
+    data = MemberData([point(episodes=1)])
+    ring = AcceptedPairs(data, [STATES * draws], STATES * draws)
+    states = np.repeat(np.arange(STATES), draws)
+    proposed = np.concatenate([rng.choice(ACTIONS, draws, p=each) for each in POLICY])
+    with np.errstate(divide="ignore"):
+        energies = torch.from_numpy(-np.log(BEHAVIOUR))[states, proposed].unsqueeze(0)
+    accepted = in_support(energies, torch.tensor([-np.log(threshold)]))
+    actions = torch.zeros(1, len(states), 2)
+    actions[0, :, 0] = torch.from_numpy(proposed) / ACTIONS
+    ring.append(torch.from_numpy(states).unsqueeze(0), actions, accepted)
+    size = int(ring.sizes)
+    rows = ring.rows[0, :size].numpy()
+    taken = np.rint(ring.actions[0, :size, 0].numpy() * ACTIONS).astype(int)
+    in_ring = np.zeros((STATES, ACTIONS))
+    np.add.at(in_ring, (rows, taken), 1.0 / draws)
+    expected = np.where(threshold <= BEHAVIOUR, POLICY, 0.0)
+    error = np.sqrt(expected * (1 - expected) / draws)
+    assert (np.abs(in_ring - expected) <= 5 * error + 1e-9).all()
+    with_nothing_left = coverage_aware_mixture(POLICY, BEHAVIOUR, np.zeros_like(POLICY), threshold)
+    assert np.allclose(with_nothing_left, expected)
 
 
 distributions = arrays(np.float64, (STATES, ACTIONS), elements=st.floats(0.0, 1.0)).map(

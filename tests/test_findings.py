@@ -100,13 +100,14 @@ def test_a_damaged_file_is_named(tmp_path, content):
 
 
 def put_conflict(folder, **values):
+    shared = {"run": "run.json", "method": "spar", "dataset": "d-v0", "setting": "", "steps": 1009}
     measurements = [
-        {"variant": kind.replace("_", "-"), "moments": moments, "dd": each, "vsd": each}
+        {"kind": kind.replace("_", "-"), "moments": moments, "seed": seed, "dd": one, "vsd": one}
         for kind, each in values.items()
+        for seed, one in enumerate(each)
         for moments in ("second", "none")
     ]
-    study = {"dataset": "d-v0", "stage1_steps": 1000, "steps": 9, "seeds": list(range(5))}
-    put(folder, findings.GRADIENT_CONFLICT, study | {"measurements": measurements})
+    put(folder, findings.GRADIENT_CONFLICT, [shared | each for each in measurements])
 
 
 LARGE = (1e-3, 2e-3, 1e-3, 2e-3, 1e-3)
@@ -129,13 +130,20 @@ def test_the_damage_to_mlp_and_plas_against_projs(tmp_path, plas, proj, factor, 
     found = findings.conflict("dd", factor)(tmp_path)
     assert found.verdict == verdict
     assert found.measured.startswith("`d-v0`: DD mlp 1.4e-03, plas ")
-    assert found.measured.endswith("; 1,000 + 9 steps, 5 seeds")
+    assert found.measured.endswith("; 1,009 steps, 5 seeds")
     assert findings.conflict("vsd", factor)(tmp_path).verdict == verdict
 
 
 def put_residuals(folder, quality, seed, clusters, steps=9):
     dataset = f"hopper-{quality}-hb-10k-v0"
-    geometry = {"radius": 1.0, "diameter": 2.0, "top_share": 0.4, "tail": 2.0, "noise": 0.1}
+    geometry = {
+        "radius": 1.0,
+        "diameter": 2.0,
+        "top_share": 0.4,
+        "tail": 2.0,
+        "normal_tail": 1.9,
+        "noise": 0.1,
+    }
     facts = {"dataset": dataset, "steps": steps, "seed": seed, "recommendation": "mlp"}
     path = f"{findings.RESIDUALS}/{dataset}-seed-{seed}.json"
     put(folder, path, facts | {"geometry": geometry | {"clusters": clusters}})

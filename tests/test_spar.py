@@ -13,8 +13,9 @@ from baselines.engine.members import Member
 from baselines.engine.random import MemberRandom
 from baselines.engine.trainer import Trainer
 from baselines.parts.gaussian import LARGEST_ACTION
+from baselines.parts.networks import MLP
 from baselines.parts.policies import DeterministicActor
-from baselines.parts.residual_gate import RectifiedActor
+from baselines.parts.residual_gate import RectifiedActor, Regressed
 from baselines.parts.residual_rectifiers import Phase
 from baselines.spar import METHOD, Agent, Config
 from tests.continuous import (
@@ -258,7 +259,28 @@ def test_stage_two_moves_residuals_alone(kind):
         assert metrics["loss"].shape == (1,)
         assert not any(value.requires_grad for value in metrics.values())
         assert ("gate_accepted" in metrics) == phase.guided
-    assert agent.anchor.critics.parameters.grad is None
+
+
+@EACH
+def test_no_loss_of_stage_two_has_a_gradient_to_stage_one(kind):
+    agent = opened(VARIANTS[kind])
+    anchor = agent.anchor
+    frozen = [anchor.critics.parameters, anchor.policy.parameters, anchor.value]
+    assert all(each.requires_grad for each in frozen)
+    rectifiers = agent.rectifiers[kind]
+    seen_batch = rectifiers.see(batch_of(agent), agent.rows)
+    terms = rectifiers.residual.guided_fit(seen_batch)
+    if terms is None:  # the generator alone
+        residual = rectifiers.residual
+        noise = torch.randn(1, ROWS, residual.latent)
+        losses = sum(residual.fit_losses(residual.parameters, seen_batch, noise))
+    else:
+        own = terms.optimiser.parameters
+        losses = terms.fit(own) + terms.guide(own)
+        (gradient_of_own,) = torch.autograd.grad(losses.sum(), own, retain_graph=True)
+        assert gradient_of_own.abs().max() > 0.0
+    gradients = torch.autograd.grad(losses.sum(), frozen, allow_unused=True)
+    assert gradients == (None, None, None)
 
 
 def test_the_dataset_is_judged_in_the_first_update_of_stage_two():
@@ -628,17 +650,39 @@ def test_the_actor_is_the_gate_over_all_candidates(kind):
     assert torch.equal(paper(raw, noise), never(raw, noise))
 
 
-def test_the_gate_refuses_more_where_critics_disagree_more():
-    agent = opened(SMALL)
-    agent.update(batch_of(agent), Phase(2))
-    actor = replace(agent.actor(0), absolute=0.0, relative=-math.inf)
-    states, noise = torch.randn(1, 300, 2), torch.randn(1, 300, 15)
-    decisions = [
-        replace(actor, penalty=torch.tensor([x])).decide(states, noise) for x in (0.0, 5.0)
-    ]
-    one = actor.decide(states, noise)
-    assert not torch.equal(decisions[0].gains, decisions[1].gains)
-    assert torch.equal(one.accepted, one.gains > 0.0)
+def test_the_gate_refuses_where_critics_disagree_on_the_candidate():
+    """ΔQ_rob = Δμ - λ_u (σ_a - σ_base), with critics that agree in a_base alone."""
+    states, base = torch.zeros(1, 1, 2), torch.zeros(1, 1, 2)
+    critic = MLP((4, 1))
+    # Q_1 = 1 + 3 a_1 and Q_2 = 1 + a_1: in a = (0.5, 0) they say 2.5 and 1.5.
+    parameters = torch.tensor([[[0.0, 0.0, slope, 0.0, 1.0]] for slope in (3.0, 1.0)])
+    actor = RectifiedActor(
+        base=MLP((2, 2)),
+        base_parameters=torch.zeros(1, MLP((2, 2)).num_parameters),
+        proposal=Regressed(MLP((4, 2))),
+        proposal_parameters=torch.tensor([[0.0] * 8 + [0.5, 0.0]]),
+        critic=critic,
+        critic_parameters=parameters,
+        penalty=torch.tensor([0.0]),
+        absolute=0.0,
+        relative=-math.inf,
+        frame=opened(SMALL).data.frame(0),
+        action_size=2,
+    )
+    for penalty, gain in ((0.0, 1.0), (1.0, 0.5), (1.9, 0.05), (2.1, -0.05), (5.0, -1.5)):
+        decision = replace(actor, penalty=torch.tensor([penalty])).decide(states, states[..., :0])
+        assert decision.gains.item() == pytest.approx(gain, abs=1e-5)
+        assert decision.accepted.item() == (gain > 0.0)
+        taken = torch.tensor([[[0.5, 0.0]]]) if gain > 0.0 else base
+        assert torch.allclose(decision.actions, taken)
+
+
+def test_the_filter_of_plas_is_hard_on_every_task():
+    config = METHOD.config_for(point("antmaze-large-diverse-hb", family="antmaze").spec)
+    assert config.filtering == "soft"
+    agent = opened(*(replace(SMALL, filtering="soft", variant=kind) for kind in ("plas", "cvae")))
+    hard = {kind: each.weighting.hard.tolist() for kind, each in agent.rectifiers.items()}
+    assert hard == {"plas": [True], "cvae": [False]}
 
 
 @pytest.mark.slow

@@ -9,13 +9,8 @@ import pytest
 import torch
 
 import hetero_bench
-from baselines import spar
-from baselines.diagnostics.gradient_conflict import (
-    GradientConflict,
-    conflict_of,
-    gradient_conflict,
-    measure,
-)
+from baselines import bc, spar, td3_bc
+from baselines.diagnostics.gradient_conflict import GradientConflict, gradient_conflict, measure
 from baselines.diagnostics.spar import (
     Residuals,
     picture,
@@ -28,11 +23,13 @@ from baselines.diagnostics.support_ratio import (
     support_ratio,
 )
 from baselines.diagnostics.support_ratio import measure as measure_support
-from baselines.engine import execute, make_plan
-from baselines.engine.checkpoint import flatten
+from baselines.engine import execute, get_method, make_plan
+from baselines.engine.checkpoint import flatten, restore
 from baselines.engine.members import Member
 from baselines.engine.optimiser import MemberAdam
+from baselines.engine.random import MemberRandom
 from baselines.engine.trainer import Trainer
+from baselines.parts.guided import GuidedFit
 from tests.toy import point
 
 SMALL = spar.Config(
@@ -97,63 +94,112 @@ def test_the_conflict_of_a_quadratic_by_hand():
     optimiser.second_moment.fill_(4.0)
     optimiser.first_moment.fill_(1.0)
     optimiser.steps.fill_(100_000.0)  # no correction is left
+    terms = GuidedFit(optimiser, lambda x: x.square().sum(-1), lambda x: -2.0 * x.sum(-1))
     expected = {"none": 3e-4, "second": 3e-4 * 2 / 2.0, "both": 3e-4 * (-0.7) / 2.0}
     for moments, step in expected.items():
-        found = gradient_conflict(
-            optimiser,
-            lambda x: x.square().sum(-1),
-            lambda x: -2.0 * x.sum(-1),
-            moments=moments,
-        )
+        found = gradient_conflict(terms, moments)
         assert found.direction.item() == pytest.approx(2.0 * step, rel=1e-3)
         assert found.degradation.item() == pytest.approx((1 + step) ** 2 - 1, rel=1e-2)
     assert (theta.item(), optimiser.steps.item()) == (1.0, 1e5)
 
 
-def trained(steps=30):
-    request = GradientConflict("", stage1_steps=10, steps=20)
-    group = request.members(point(episodes=10), SMALL)
+@pytest.mark.parametrize("scale", [1.0, 2.0, 1e6])
+def test_guidance_is_clipped_as_in_training(scale):
+    """A gradient (-3, -4) of length 5, clipped to 1, is (-0.6, -0.8), however long it was."""
+    theta = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    optimiser = MemberAdam(theta, torch.tensor([1.0]))
+    optimiser.second_moment.fill_(4.0)
+    optimiser.steps.fill_(100_000.0)
+    slope = torch.tensor([3.0, 4.0]) * scale
+    terms = GuidedFit(
+        optimiser, lambda x: x.square().sum(-1), lambda x: -(slope * x).sum(-1), torch.ones(1)
+    )
+    assert gradient_conflict(terms).direction.item() == pytest.approx(2 * 3e-4 * 0.6 / 2, rel=1e-3)
+
+
+def spar_population(*configs, seeds=(0,), steps=30):
+    group = [Member(point(episodes=10), config, seed) for config in configs for seed in seeds]
     trainer = Trainer(spar.METHOD, group, "cpu", steps=steps)
     trainer.advance(steps)
     return trainer
 
 
+STAGED = replace(SMALL, stage1_steps=10, generator_steps=10)
+KINDS = {
+    "mlp": replace(STAGED, variant="mlp"),
+    "plas": replace(STAGED, variant="plas"),
+    "cvae": replace(STAGED, variant="cvae"),
+    "proj-literal": STAGED,
+    "proj-cross": replace(STAGED, guidance="cross"),
+}
+
+
 def test_conflicts_of_spar_leave_the_population_as_it_is_and_literal_proj_conflicts_least():
-    trainer = trained()
+    trainer = spar_population(*KINDS.values())
 
     def learned():
         state = dict(flatten(trainer.state_dict()))
         return {k: v.detach().clone() for k, v in state.items() if not k.endswith("counter")}
 
     before = learned()
-    found = {each.variant: each for each in measure(trainer, batches=3)}
-    assert set(found) == {"mlp", "plas", "proj-literal", "proj-cross", "proj-elbo"}
+    found = measure(trainer, batches=3)
+    assert [kind for kind, _, _ in found.values()] == ["mlp", "plas", "proj-literal", "proj-cross"]
+    assert list(found) == [0, 1, 3, 4], "a generator without guidance is left out"
     for name, tensor in learned().items():
         assert torch.equal(before[name], tensor), name
-    for each in found.values():
-        assert len(each.dd) == len(each.vsd) == 1
-        assert np.isfinite([each.dd, each.vsd]).all()
-    literal = abs(found["proj-literal"].dd[0])
-    assert all(abs(found[kind].dd[0]) > 10 * literal for kind in ("mlp", "plas"))
+    assert np.isfinite([[dd, vsd] for _, dd, vsd in found.values()]).all()
+    literal = abs(found[3][1])
+    assert all(abs(found[number][1]) > 10 * literal for number in (0, 1))
 
 
 def test_conflicts_of_seeds_are_kept_apart():
-    request = GradientConflict("", stage1_steps=10, steps=20, seeds=(3, 4))
-    trainer = Trainer(spar.METHOD, request.members(point(episodes=10), SMALL), "cpu", steps=30)
-    trainer.advance(30)
-    for each in measure(trainer, batches=1):
-        assert len(each.dd) == len(each.vsd) == 2
-        assert each.dd[0] != each.dd[1]
+    found = measure(spar_population(KINDS["mlp"], seeds=(3, 4)), batches=1)
+    assert found[0][1] != found[1][1]
 
 
-def test_a_variant_without_guidance_has_no_conflict():
-    config = replace(SMALL, variant="cvae", stage1_steps=2)
-    trainer = Trainer(spar.METHOD, [Member(point(episodes=5), config, 0)], "cpu", steps=9)
-    trainer.advance(4)
-    rectifiers = trainer.agent.rectifiers["cvae"]
-    batch = rectifiers.see(trainer.data.sample(trainer.batches, 16), trainer.agent.rows)
-    with pytest.raises(ValueError, match="Generator has no guidance; expected mlp, plas or proj"):
-        conflict_of(rectifiers, batch, moments="none")
+SMALL_TD3 = {"hidden_sizes": (8,), "batch_size": 16, "policy_delay": 1}
+SMALL_DENSITY = {"dropout": 0.0, "density_sizes": (8,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("td3_bc", {}),
+        ("rebrac", {}),
+        ("spot", SMALL_DENSITY | {"density_steps": 1, "density_weight": 0.7}),
+        ("car", SMALL_DENSITY | {"warmup_steps": 1, "density_weight": 0.7}),
+    ],
+)
+def test_the_terms_of_a_method_are_those_of_what_it_minimises(name, changes):
+    method = get_method(name, "continuous")
+    config = replace(method.config(), **(SMALL_TD3 | changes))
+    trainer = Trainer(method, [Member(point(episodes=5), config, 0)], "cpu", steps=9)
+    trainer.advance(3)
+    agent = trainer.agent
+    batch = trainer.data.sample(MemberRandom([0], "test"), 16)
+    theta = agent.td3.policy.parameters
+    before = {key: each.clone() for key, each in flatten(agent.state_dict())}
+    (found,) = agent.guided(batch)
+    fitting, guiding = (
+        torch.autograd.grad(term(theta).sum(), theta)[0]
+        for term in (found.terms.fit, found.terms.guide)
+    )
+    restore(agent.state_dict(), before)  # the same noise once more
+    applied = []
+    optimiser = agent.td3.policy.optimiser
+    optimiser.minimise = lambda loss, active: applied.extend(torch.autograd.grad(loss.sum(), theta))
+    agent.td3.improve_critics = lambda batch, active: {}
+    agent.update(batch, agent.phase(4))
+    torch.testing.assert_close(fitting + guiding, applied[0], rtol=1e-4, atol=1e-7)
+    assert min(fitting.abs().max(), guiding.abs().max()) > 0.0
+
+
+def test_policies_that_only_climb_or_only_fit_have_no_conflict():
+    for name in ("bc", "iql", "edac"):
+        method = get_method(name, "continuous")
+        config = replace(method.config(), hidden_sizes=(8,), batch_size=16)
+        trainer = Trainer(method, [Member(point(episodes=5), config, 0)], "cpu", steps=2)
+        assert measure(trainer, batches=1) == {}
 
 
 def clouds(*centres, spread=0.1, rows=900):
@@ -175,10 +221,15 @@ def test_clusters_decide_the_recommendation(residuals, clusters, recommendation)
     assert (geometry.clusters, geometry.recommendation) == (clusters, recommendation)
 
 
-def test_far_off_residuals_ask_for_proj():
-    """Student's t with two degrees of freedom."""
-    residuals = np.random.default_rng(0).standard_t(2, size=(1500, 3))
-    assert residual_geometry(residuals, residuals).recommendation == "proj"
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 4, 6, 8])
+def test_the_recommendation_does_not_depend_on_the_dimension(dimensions):
+    rng = np.random.default_rng(dimensions)
+    round_cloud = rng.normal(size=(1500, dimensions))
+    far_off = rng.standard_t(2, size=(1500, dimensions))
+    found = residual_geometry(round_cloud, round_cloud)
+    assert (found.clusters, found.recommendation) == (1, "mlp")
+    assert found.tail == pytest.approx(found.normal_tail, rel=0.2)
+    assert residual_geometry(far_off, far_off).recommendation == "proj"
 
 
 def test_the_geometry_of_a_stretched_cloud_by_hand():
@@ -194,9 +245,9 @@ def test_the_geometry_of_a_stretched_cloud_by_hand():
     isotropic = residual_geometry(residuals / [0.3, 0.1], actions)
     assert isotropic.top_share < 0.6
     assert geometry.recommendation == "mlp"
-    assert replace(geometry, top_share=0.24).recommendation == "proj"
-    assert replace(geometry, tail=4.1).recommendation == "proj"
+    assert replace(geometry, tail=1.6 * geometry.normal_tail).recommendation == "proj"
     assert replace(geometry, clusters=2).recommendation == "proj"
+    assert replace(geometry, clusters=0).recommendation == "proj"
 
 
 def test_residuals_are_what_is_left_of_actions(tmp_path):
@@ -247,8 +298,20 @@ def test_diagnostics_run(tmp_path, cache, monkeypatch, capsys):
     facts = json.loads((tmp_path / f"{dataset.id}-seed-0.json").read_text())
     assert facts["recommendation"] in ("mlp", "proj")
     assert (tmp_path / f"{dataset.id}-seed-0.png").stat().st_size > 1000
-    GradientConflict("point", stage1_steps=5, steps=10, batches=2, out=tmp_path / "x.json").run()
-    found = json.loads((tmp_path / "x.json").read_text())
-    assert (found["dataset"], found["steps"], found["seeds"]) == (dataset.id, 10, [0])
-    assert {each["moments"] for each in found["measurements"]} == {"second", "both", "none"}
     assert "recommendation: --config.variant" in capsys.readouterr().out
+
+
+def test_conflicts_of_trained_runs(tmp_path, capsys):
+    names = ["hopper-random-hb-10k"]
+    small = {"hidden_sizes": (8,), "batch_size": 8}
+    plans = [
+        make_plan("td3_bc", names, [3], [td3_bc.Config(**small)], steps=3, evaluation_episodes=1),
+        make_plan("bc", names, [3], [bc.Config(**small)], steps=2, evaluation_episodes=1),
+    ]
+    for plan in plans:
+        execute(plan, tmp_path / "runs", overwrite=False, quiet=True)
+    GradientConflict((tmp_path / "runs",), batches=2, out=tmp_path / "x.json").run()
+    found = json.loads((tmp_path / "x.json").read_text())
+    assert {(each["method"], each["seed"], each["steps"]) for each in found} == {("td3_bc", 3, 3)}
+    assert [each["moments"] for each in found] == ["second", "both", "none"]
+    assert "left out: 1 runs" in capsys.readouterr().out

@@ -1,7 +1,8 @@
 """How far guidance by value damages a fit: SPAR's DD and VSD (section 4.3, Table 3).
 
 Zhao, Pan, Liang and Lin, "SPAR: Support-Preserving Action Rectification", arXiv 2605.27877, 2026.
-With Δθ the step of Adam along the gradient of the guidance alone, from a copy of the parameters,
+With Δθ the step of Adam along the gradient of the guidance alone, clipped as in training, from a
+copy of the parameters,
 
     DD  = ⟨∇_θ L_fit(θ), Δθ⟩                   VSD = L_fit(θ + Δθ) - L_fit(θ)
 
@@ -10,14 +11,16 @@ Adam's state the step starts from. With both moments of training, most of Δθ i
 little to do with the guidance; with none, Adam makes every gradient a step of full size, however
 small it is. The default keeps the second moment, the scale that training has reached, and no
 momentum. The other two are shown beside it.
+
+Any policy whose loss has the two terms can be given: SPAR's, and those of TD3+BC, ReBRAC, SPOT and
+CAR. A policy that only climbs values, or only fits, has no such conflict.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -29,47 +32,43 @@ from rich.table import Table
 from torch import Tensor
 
 import hetero_bench
-from baselines import spar
-from baselines.engine.data import Batch
-from baselines.engine.members import Member
+from baselines.engine import TrainedRun, trained_runs
 from baselines.engine.optimiser import MemberAdam
 from baselines.engine.random import MemberRandom
 from baselines.engine.trainer import Trainer
-from baselines.parts.residual_guidance import LatentPilot, Projector
-from baselines.parts.residual_models import Regressor, ResidualBatch
-from baselines.parts.residual_rectifiers import Rectifiers
+from baselines.parts.gradient_clipping import clipped
+from baselines.parts.guided import GuidedAgent, GuidedFit
 from hetero_bench.atomic import write_file
 
 RATE = 3e-4
 """Adam's step size in the paper."""
 
 Moments = Literal["second", "both", "none"]
-Loss = Callable[[Tensor], Tensor]
-"""(P,) losses as a function of (P, n) parameters, with batch and noise fixed."""
+MOMENTS: tuple[Moments, ...] = ("second", "both", "none")
 
 
 class Conflict(NamedTuple):
-    """What one step of guidance does to a fit, (P,) each."""
+    """What one step of guidance does to a fit, (V,) each."""
 
     direction: Tensor  # DD
     degradation: Tensor  # VSD
 
 
-def gradient_conflict(
-    optimiser: MemberAdam, fit: Loss, guide: Loss, *, moments: Moments = "second"
-) -> Conflict:
+def gradient_conflict(terms: GuidedFit, moments: Moments = "second") -> Conflict:
     """Returns DD and VSD of a population; nothing of it is changed.
 
     Args:
-        optimiser: Has the parameters, (P, n), and the moments of their training.
-        fit: L_fit.
-        guide: The guidance, with its weight.
+        terms: Of the policies' loss. Guidance is clipped as in training: the second moment is of
+            clipped gradients, and a longer one would take a step that training never takes.
         moments: What of Adam's state the step starts from.
     """
+    optimiser = terms.optimiser
     theta = optimiser.parameters.detach().clone().requires_grad_()
-    before = fit(theta)
+    before = terms.fit(theta)
     (fitting,) = torch.autograd.grad(before.sum(), theta)
-    (guiding,) = torch.autograd.grad(guide(theta).sum(), theta)
+    (guiding,) = torch.autograd.grad(terms.guide(theta).sum(), theta)
+    if terms.longest is not None:
+        guiding = clipped(guiding, terms.longest)
     moved = theta.detach().clone()
     adam = MemberAdam(moved, torch.full((len(moved),), RATE, device=moved.device))
     if moments != "none":
@@ -83,172 +82,137 @@ def gradient_conflict(
     adam.step(guiding, torch.ones(len(moved), dtype=torch.bool, device=moved.device))
     with torch.no_grad():
         direction = (fitting.double() * (moved.double() - theta.double())).sum(-1)
-        return Conflict(direction, (fit(moved).double() - before.double()))
-
-
-def conflict_of(rectifiers: Rectifiers, batch: ResidualBatch, *, moments: Moments) -> Conflict:
-    """Returns DD and VSD of SPAR's residual policies of one variant, on one batch.
-
-    Raises:
-        ValueError: If the variant has no guidance.
-    """
-    residual = rectifiers.residual
-    weight = residual.guide_weight
-    if isinstance(residual, Regressor):
-        return gradient_conflict(
-            residual.optimiser,
-            lambda theta: residual.fit_loss(theta, batch),
-            lambda theta: weight * residual.guide_loss(theta, batch),
-            moments=moments,
-        )
-    if isinstance(residual, LatentPilot):
-        return gradient_conflict(
-            residual.pilot_optimiser,
-            lambda theta: residual.fit_loss_of_pilot(theta, batch),
-            lambda theta: weight * residual.guide_loss(theta, batch),
-            moments=moments,
-        )
-    if isinstance(residual, Projector):
-        rows = batch.weights.shape[1]
-        latents, noise, uniforms = residual.guide_numbers(rows)
-        samples, own = residual.draw(batch, latents), residual.noise.normal(rows, residual.latent)
-
-        def fit(theta: Tensor) -> Tensor:
-            distance, kl = residual.fit_losses(theta, batch, own)
-            return distance + residual.kl_weight * kl
-
-        return gradient_conflict(
-            residual.optimiser,
-            fit,
-            lambda theta: weight * residual.guide_loss(theta, batch, samples, noise, uniforms),
-            moments=moments,
-        )
-    raise ValueError(f"{type(residual).__name__} has no guidance; expected mlp, plas or proj")
+        return Conflict(direction, (terms.fit(moved).double() - before.double()))
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Means over batches of one variant, one for each seed.
+    """Means over batches of one run.
 
     Attributes:
-        variant: The variant of SPAR, with PROJ's guidance.
-        moments: What of Adam's state the steps started from.
-        dd: DD by seed.
-        vsd: VSD by seed.
-    """
-
-    variant: str
-    moments: str
-    dd: tuple[float, ...]
-    vsd: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Study:
-    """What was measured, and of what.
-
-    Attributes:
+        run: Its ``run.json``.
+        method: Its method.
+        kind: The variant, for SPAR, with PROJ's guidance; else empty.
         dataset: Canonical id.
-        stage1_steps: Updates of stage I.
-        steps: Updates of stage II.
-        seeds: Seeds, in the order of the measurements' numbers.
-        measurements: By variant and moments.
+        setting: What tells it from others of its population, but for the seed.
+        seed: Seed.
+        steps: Updates that it was trained for.
+        moments: What of Adam's state the steps started from.
+        dd: DD.
+        vsd: VSD.
     """
 
+    run: str
+    method: str
+    kind: str
     dataset: str
-    stage1_steps: int
+    setting: str
+    seed: int
     steps: int
-    seeds: tuple[int, ...]
-    measurements: tuple[Measurement, ...]
+    moments: Moments
+    dd: float
+    vsd: float
 
 
 @dataclass(frozen=True)
 class GradientConflict:
-    """Train SPAR's guided variants on a dataset and measure how guidance conflicts with the fit.
+    """Measure how the guidance of trained policies conflicts with their fit (SPAR, Table 3).
 
-    One population, whose members share stage I by seed.
+    Runs of policies without guidance, such as SPAR's base policy, are left out.
     """
 
-    dataset: str
-    """Dataset id."""
-    stage1_steps: int = 20_000
-    """Updates of stage I."""
-    steps: int = 20_000
-    """Updates of stage II; PLAS has its generator for the first half of them."""
-    seeds: tuple[int, ...] = (0,)
-    """Seeds."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files run.json that training wrote, or folders that are searched for them."""
     batches: int = 20
     """Batches to average over."""
-    device: str = "cpu"
-    """cpu, or cuda."""
     out: Path | None = None
     """JSON file to write, too."""
     register: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Datasets of your own, as for train."""
+    """Datasets of your own that the runs were trained on, as for train."""
     debug: bool = False
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Trains, prints Table 3's rows for the dataset, and writes the file."""
+        """Prints a row per run and writes the file."""
         for path in self.register:
             hetero_bench.register(path)
-        dataset = hetero_bench.load(self.dataset)
-        members = self.members(dataset, spar.METHOD.config_for(dataset.spec))
-        total = self.stage1_steps + self.steps
-        trainer = Trainer(spar.METHOD, members, self.device, steps=total)
-        trainer.advance(total)
-        found = [
-            each
-            for moments in ("second", "both", "none")
-            for each in measure(trainer, batches=self.batches, moments=moments)
-        ]
-        show(found, dataset.id)
+        runs = trained_runs(self.runs)
+        found = list(measurements(runs, self.batches))
+        show(found)
+        left_out = len(runs) - len(found) // len(MOMENTS)
+        if left_out:
+            print(f"left out: {left_out} runs whose policies have no guidance, or no fit")
         if self.out is not None:
-            study = Study(dataset.id, self.stage1_steps, self.steps, self.seeds, tuple(found))
-            write_file(self.out, json.dumps(asdict(study), indent=1) + "\n")
-
-    def members(self, dataset: hetero_bench.Dataset, config: spar.Config) -> list[Member]:
-        """Returns the guided variants times seeds."""
-        config = replace(config, stage1_steps=self.stage1_steps, generator_steps=self.steps // 2)
-        configs = [replace(config, variant=variant) for variant in ("mlp", "plas")]
-        configs += [
-            replace(config, variant="proj", guidance=guidance)
-            for guidance in ("literal", "cross", "elbo")
-        ]
-        return [Member(dataset, each, seed) for each in configs for seed in self.seeds]
+            write_file(self.out, json.dumps([asdict(each) for each in found], indent=1) + "\n")
 
 
-def measure(trainer: Trainer, *, batches: int, moments: Moments = "second") -> list[Measurement]:
-    """Returns the means over batches by variant and member, of a population in stage II.
+def measurements(runs: Sequence[TrainedRun], batches: int) -> Iterator[Measurement]:
+    """Yields what is found of those runs whose policies have both terms.
 
     Args:
-        trainer: A population of SPAR.
+        runs: Trained runs.
         batches: How many batches, of fresh transitions.
+    """
+    populations = {id(each.population): each.population for each in runs}
+    found = {
+        key: {moments: measure(population.trainer, batches, moments) for moments in MOMENTS}
+        for key, population in populations.items()
+    }
+    for each in runs:
+        for moments, of_members in found[id(each.population)].items():
+            if each.number in of_members:
+                kind, dd, vsd = of_members[each.number]
+                yield Measurement(
+                    run=str(each.path),
+                    method=each.run.method,
+                    kind=kind,
+                    dataset=each.member.dataset.id,
+                    setting=each.member.label,
+                    seed=each.run.seed,
+                    steps=each.population.plan.steps,
+                    moments=moments,
+                    dd=dd,
+                    vsd=vsd,
+                )
+
+
+def measure(
+    trainer: Trainer, batches: int, moments: Moments = "second"
+) -> dict[int, tuple[str, float, float]]:
+    """Returns kind, DD and VSD, means over batches, by the number of the member.
+
+    Members whose policies do not have both terms are left out.
+
+    Args:
+        trainer: A population.
+        batches: How many batches.
         moments: What of Adam's state the step starts from.
     """
     agent = trainer.agent
-    if not isinstance(agent, spar.Agent):
-        raise ValueError(f"a population of {type(agent).__module__}; expected SPAR's")
+    if not isinstance(agent, GuidedAgent):
+        return {}
     source = MemberRandom([0] * trainer.data.num_members, "conflict", trainer.data.device)
-    found: dict[str, list[np.ndarray]] = defaultdict(list)
+    kinds: dict[int, str] = {}
+    sums: dict[int, np.ndarray] = {}
     for _ in range(batches):
-        batch: Batch = trainer.data.sample(source, trainer.batch_size)
-        for kind, rectifiers in agent.rectifiers.items():
-            conflict = conflict_of(rectifiers, rectifiers.see(batch, agent.rows), moments=moments)
-            found[kind].append(torch.stack(conflict).cpu().numpy())
-    means = {kind: np.mean(values, axis=0) for kind, values in found.items()}
-    return [
-        Measurement(kind, moments, *(tuple(each.tolist()) for each in mean))
-        for kind, mean in means.items()
-    ]
+        for each in agent.guided(trainer.data.sample(source, trainer.batch_size)):
+            conflicts = torch.stack(gradient_conflict(each.terms, moments)).T.cpu().numpy()
+            for number, conflict in zip(each.members, conflicts, strict=True):
+                kinds[number] = each.kind
+                sums[number] = sums.get(number, 0.0) + conflict
+    return {
+        number: (kinds[number], *(float(value) / batches for value in total))
+        for number, total in sums.items()
+    }
 
 
-def show(found: Sequence[Measurement], dataset: str) -> None:
-    """Prints one row per variant, means over seeds."""
-    table = Table(title=f"Gradient conflict on {dataset}", title_justify="left")
-    for name in ("variant", "Adam's moments", "DD", "VSD"):
-        table.add_column(name, justify="left" if name[0] in "vA" else "right")
+def show(found: Sequence[Measurement]) -> None:
+    """Prints one row per run and moments."""
+    table = Table(title="Gradient conflict", title_justify="left")
+    for name in ("method", "dataset", "setting", "seed", "Adam's moments", "DD", "VSD"):
+        table.add_column(name, justify="right" if name in ("seed", "DD", "VSD") else "left")
     for each in found:
-        means = [f"{np.mean(values):.1e}" for values in (each.dd, each.vsd)]
-        table.add_row(each.variant, each.moments, *means)
+        method = f"{each.method} {each.kind}".strip()
+        values = (f"{each.dd:.1e}", f"{each.vsd:.1e}")
+        table.add_row(method, each.dataset, each.setting, str(each.seed), each.moments, *values)
     Console().print(table)

@@ -1,4 +1,4 @@
-"""Stage III of SPAR: candidates, and the gate that takes the best of them or the base action.
+"""Stage III of SPAR (Algorithm 5, Eq. 12): candidates, and the gate that takes the best or a_base.
 
 How candidates follow from the parameters of stage II is said here once, for training, evaluation
 and export: :class:`Regressed`, :class:`Sampled` and :class:`Steered` hold shapes only.

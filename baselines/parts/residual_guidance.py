@@ -17,6 +17,7 @@ from baselines.engine.members import per_member, shared
 from baselines.engine.optimiser import MemberAdam, track
 from baselines.engine.random import MemberRandom
 from baselines.parts.gradient_clipping import minimise_clipped
+from baselines.parts.guided import GuidedFit
 from baselines.parts.networks import MLP
 from baselines.parts.repeated_inputs import with_repeated_context
 from baselines.parts.residual_anchor import Judge
@@ -119,6 +120,21 @@ class Projector(Generator):
             self.guide_noise.uniform(*shape if self.guidance == "cross" else (rows, 0)),
         )
 
+    def guided_fit(self, batch: ResidualBatch) -> GuidedFit:
+        """Returns the two terms of Eq. 2 apart, on fresh samples."""
+        rows = batch.weights.shape[1]
+        latents, noise, uniforms = self.guide_numbers(rows)
+        samples, own = self.draw(batch, latents), self.noise.normal(rows, self.latent)
+
+        def fit(theta: Tensor) -> Tensor:
+            distance, kl = self.fit_losses(theta, batch, own)
+            return distance + self.kl_weight * kl
+
+        def guide(theta: Tensor) -> Tensor:
+            return self.guide_weight * self.guide_loss(theta, batch, samples, noise, uniforms)
+
+        return GuidedFit(self.optimiser, fit, guide, self.clip)
+
     def update(
         self, batch: ResidualBatch, active: Tensor, *, guided: bool, steered: bool
     ) -> dict[str, Tensor]:
@@ -176,6 +192,15 @@ class LatentPilot(Generator):
         """Returns the (P,) ``-mean_B Q_rob(s, a_synth)`` of Algorithm 3 without λ_g."""
         actions = batch.act(self.residuals(pilot, batch))
         return -self.judge(batch.observations, actions).mean(-1)
+
+    def guided_fit(self, batch: ResidualBatch) -> GuidedFit:
+        """Returns what holds the latent policy to the data, and its guidance."""
+        return GuidedFit(
+            self.pilot_optimiser,
+            lambda theta: self.fit_loss_of_pilot(theta, batch),
+            lambda theta: self.guide_weight * self.guide_loss(theta, batch),
+            self.clip,
+        )
 
     def update(
         self, batch: ResidualBatch, active: Tensor, *, guided: bool, steered: bool

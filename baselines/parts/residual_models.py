@@ -24,6 +24,7 @@ from baselines.engine.members import per_member, shared
 from baselines.engine.optimiser import MemberAdam
 from baselines.engine.random import MemberRandom
 from baselines.parts.gradient_clipping import minimise_clipped
+from baselines.parts.guided import GuidedFit
 from baselines.parts.networks import MLP
 from baselines.parts.residual_anchor import Judge
 from baselines.parts.residual_gate import Proposal, Regressed, Sampled
@@ -89,6 +90,10 @@ class Population(ABC):
             (P,) metrics by name; ``loss`` is among them.
         """
 
+    def guided_fit(self, batch: ResidualBatch) -> GuidedFit | None:
+        """Returns the two terms of Eq. 2 apart, None without guidance; see parts/guided.py."""
+        return None
+
     @abstractmethod
     def ready(self) -> bool:
         """Returns whether what is proposed has been trained at all."""
@@ -124,6 +129,15 @@ class Regressor(Population):
         """Returns the (P,) ``-mean_B Q_rob(s, a_synth)``, the second term without λ_g."""
         actions = batch.act(self.network(parameters, batch.context))
         return -self.judge(batch.observations, actions).mean(-1)
+
+    def guided_fit(self, batch: ResidualBatch) -> GuidedFit:
+        """Returns the two terms of Eq. 7 apart."""
+        return GuidedFit(
+            self.optimiser,
+            lambda theta: self.fit_loss(theta, batch),
+            lambda theta: self.guide_weight * self.guide_loss(theta, batch),
+            self.clip,
+        )
 
     def update(
         self, batch: ResidualBatch, active: Tensor, *, guided: bool, steered: bool

@@ -13,6 +13,7 @@ from baselines.engine.members import per_member, shared
 from baselines.engine.method import Actor
 from baselines.engine.random import MemberRandom
 from baselines.parts.policies import DeterministicActor
+from baselines.parts.quantiles import quantile
 from baselines.parts.residual_anchor import Anchor, Judge, JudgedRows
 from baselines.parts.residual_gate import RectifiedActor
 from baselines.parts.residual_guidance import LatentPilot, Projector
@@ -26,6 +27,8 @@ from baselines.parts.residual_models import Generator, Population, Regressor, Re
 
 GATED_ROWS = 32
 """States of a batch in which the gate is looked at."""
+SHARES = (0.05, 0.5, 0.95)
+"""Quantiles of the gains there."""
 
 
 class Phase(NamedTuple):
@@ -74,7 +77,7 @@ class Rectifiers:
         self.weighting = Weighting(
             per_member(configs, "temperature", device),
             torch.tensor([each.weighting == "uniform" for each in configs], device=device),
-            torch.tensor([each.filtering == "hard" for each in configs], device=device),
+            torch.tensor([each.filters_hard for each in configs], device=device),
         )
         guide = Judge(anchor, anchor.subsets.guide, asked, self.penalty)
         self.judge = Judge(anchor, anchor.subsets.gate, asked, self.penalty)
@@ -129,7 +132,7 @@ class Rectifiers:
         return {
             "gate_accepted": decision.accepted.float().mean(-1),
             "gate_gain": decision.gains.mean(-1),
-            "gate_gain_median": decision.gains.median(-1).values,
+            **{f"gate_gain_{100 * each:.0f}": quantile(decision.gains, each) for each in SHARES},
         }
 
     def actor(self, member: int, base: DeterministicActor) -> Actor:

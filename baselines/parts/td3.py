@@ -126,6 +126,10 @@ class TD3:
         """Returns the (P, B, act) actions π(s), units dropped as in training."""
         return self.policy(observations, training=True).tanh()
 
+    def actions_of(self, parameters: Tensor, batch: Batch) -> Tensor:
+        """Returns the (P, B, act) actions in s of policies with given (P, n) parameters."""
+        return self.policy.network(parameters, batch.observations).tanh()
+
     def values(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Returns the (P, B) values Q_1(s, a), with a gradient to the actions alone."""
         return self.critics.of_policy(observations, actions, critics=1)[0]

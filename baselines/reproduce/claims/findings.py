@@ -8,6 +8,7 @@ it is held if all are, and not held if one is not.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,19 +103,29 @@ def conflict(measure: Literal["dd", "vsd"], factor: float) -> Reader:
 
     def read(folder: Path) -> Finding | None:
         path = folder / GRADIENT_CONFLICT
-        found = _read(path, gradient_conflict.Study)
-        if found is None:
+        found = _read(path, list[gradient_conflict.Measurement])
+        if not found:
             return None
-        values = {
-            each.variant: np.array(getattr(each, measure))
-            for each in found.measurements
-            if each.moments == "second"
-        }
-        proj, *others = _picked(path, values, ("proj-literal", "mlp", "plas"))
-        verdict = all_of(more_in_pairs(each, factor * np.abs(proj))[1] for each in others)
-        means = ", ".join(f"{kind} {each.mean():.1e}" for kind, each in values.items())
-        about = f"{found.stage1_steps:,} + {found.steps:,} steps, {len(found.seeds)} seeds"
-        return Finding(f"`{found.dataset}`: {measure.upper()} {means}; {about}", verdict)
+        dataset, method, steps = _only(path, ((e.dataset, e.method, str(e.steps)) for e in found))
+        if method != "spar":
+            raise ValueError(f"{path} is of {method}; expected runs of spar")
+        # Members that differ in the gate alone are trained alike: a seed has one value of a kind.
+        values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for each in found:
+            if each.moments == "second":
+                values[each.kind][each.seed].append(getattr(each, measure))
+        kinds = ("proj-literal", "mlp", "plas")
+        seeds, *others = (sorted(of_seeds) for of_seeds in _picked(path, values, kinds))
+        if any(each != seeds for each in others):
+            raise ValueError(f"{path} has not the same seeds of {', '.join(kinds)}")
+        proj, mlp, plas = (
+            np.array([np.mean(values[kind][seed]) for seed in seeds]) for kind in kinds
+        )
+        bound = factor * np.abs(proj)
+        verdict = all_of(more_in_pairs(each, bound)[1] for each in (mlp, plas))
+        means = f"mlp {mlp.mean():.1e}, plas {plas.mean():.1e}, proj {proj.mean():.1e}"
+        about = f"{int(steps):,} steps, {len(seeds)} seeds"
+        return Finding(f"`{dataset}`: {measure.upper()} {means}; {about}", verdict)
 
     return read
 

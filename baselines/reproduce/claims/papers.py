@@ -50,8 +50,9 @@ UNGATED = _spar("mlp", gate_absolute=-1e9, gate_relative=-1e9)
 ANT_MAZES = "Table 5 (ant mazes)"
 FINE_TUNING = "python -m baselines reproduce fine-tuning"
 CONFLICT = (
-    "python -m baselines diagnose gradient-conflict --dataset halfcheetah-medium-replay-hb-10k "
-    f"--seeds 0 1 2 3 4 --out docs/results/{findings.GRADIENT_CONFLICT}"
+    "python -m baselines diagnose gradient-conflict "
+    f"runs/table/cpu/spar/halfcheetah-medium-replay-hb-10k-v0 "
+    f"--out docs/results/{findings.GRADIENT_CONFLICT}"
 )
 
 PAPERS = (
