@@ -358,4 +358,5 @@ METHOD = Method(
     actions="continuous",
     prepare=as_configured,
     overrides=OVERRIDES,
+    online_overrides=spot.ONLINE_OVERRIDES,
 )

@@ -19,6 +19,7 @@ METHOD = Method(
     agent=car.Agent,
     actions="continuous",
     prepare=as_configured,
+    online_overrides=car.METHOD.online_overrides,
     overrides={
         **car.OVERRIDES,
         "*": {

@@ -44,7 +44,7 @@ class FineTuneArguments:
     decay_share: float = FineTuning.decay_share
     """Share of the steps in which λ decays: 0.2 as CAR's text has it, 0.8 as SPOT's code."""
     discount: float | None = FineTuning.discount
-    """γ online; by default that of training. SPOT's code has 0.995 in large mazes."""
+    """γ online; by default that of training, and 0.995 for SPOT and CAR in large mazes."""
     cut_every: int = FineTuning.cut_every
     """Steps between two checkpoints, at which all episodes are cut off."""
     eval_every: int | None = FineTuning.eval_every

@@ -8,12 +8,13 @@ import torch
 
 import hetero_bench
 from baselines import bc, car, iql, spot
-from baselines.engine import train, trained_runs
+from baselines.engine import get_method, train, trained_runs
 from baselines.engine.checkpoint import read_checkpoint, write_checkpoint
 from baselines.engine.fine_tuning import FineTuning
 from baselines.engine.online import Learning, fine_tune
 from baselines.engine.random import MemberRandom
 from baselines.finetune import FineTuneArguments
+from hetero_bench import get_spec
 from hetero_bench.runs import read_run_file
 from tests.continuous import data_of, moved, sampled_batch, snapshot
 from tests.toy import POINT_HORIZON, point
@@ -140,6 +141,22 @@ def test_another_discount_online(dataset, tmp_path):
         Learning(FineTuning(trained, steps=10, discount=2.0))
 
 
+@pytest.mark.parametrize(
+    ("method", "name", "discount"),
+    [
+        ("spot", "antmaze-large-noisy", 0.995),
+        ("car_g", "antmaze-large-noisy-10k", 0.995),
+        ("car", "antmaze-medium-noisy", 0.9),
+        ("iql", "antmaze-large-noisy", 0.9),
+    ],
+)
+def test_large_mazes_have_another_discount_online(method, name, discount):
+    """SPOT's and CAR's; the rest keep that of training."""
+    chosen = get_method(method, "continuous")
+    config = replace(chosen.config_for(get_spec(name)), discount=0.9)
+    assert chosen.config_online(config, get_spec(name)) == replace(config, discount=discount)
+
+
 def test_what_is_collected_is_prepared_as_the_dataset_is(dataset, tmp_path):
     changes = {"normalise_observations": True, "reward_scale": 2.0, "reward_shift": -1.0}
     trained = population(dataset, tmp_path, **changes)
@@ -190,6 +207,7 @@ def test_records_go_from_the_offline_score_to_the_fine_tuned_one(form, dataset, 
         assert run.budget.steps == OFFLINE + 30
         assert run.budget.wall_seconds > trained.ledger.wall_seconds > 0.0
         assert run.config["online_decay_share"] == 0.2
+        assert run.config["online_discount"] == run.config["discount"]
         curve = run.metrics["loss"]
         assert [step for step, _ in curve] == [30, 35, 40, 50]
         assert all(value is not None for _, value in curve)

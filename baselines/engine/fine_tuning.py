@@ -53,7 +53,8 @@ class FineTuning:
         floor: Factor of the regulariser's weight at the end of its decay.
         decay_share: Share of the steps over which it decays linearly. The text of CAR has 0.2 (20%
             of the weight at step 0.2M of 1M), the code of SPOT 0.8 (the same at 0.8M).
-        discount: γ online; None keeps that of training. SPOT's code has 0.995 in large mazes.
+        discount: γ online; None for the method's, which is that of training but for SPOT and CAR in
+            large mazes.
         cut_every: Steps between two checkpoints, at which episodes are cut off.
         eval_every: Steps between two evaluations; None for the final one only.
         log_every: Steps between two points of the training curves.
@@ -101,10 +102,10 @@ class FineTuning:
     @property
     def members(self) -> list[Member]:
         """The (P,) members with the hyperparameters that they have online."""
-        members = self.population.plan.members
-        if self.discount is None:
-            return list(members)
-        changed = [dataclasses.replace(each.config, discount=self.discount) for each in members]
+        members, method = self.population.plan.members, self.population.plan.method
+        changed = [method.config_online(each.config, each.dataset.spec) for each in members]
+        if self.discount is not None:
+            changed = [dataclasses.replace(each, discount=self.discount) for each in changed]
         return [
             dataclasses.replace(member, config=config)
             for member, config in zip(members, changed, strict=True)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from baselines.engine.members import Member
 from baselines.engine.plan import Plan, Work, config_values, dataset_record
 from hetero_bench.provenance import package_versions
 from hetero_bench.runs import Budget, EvaluationRecord, ReferenceRecord, Run
@@ -130,8 +131,7 @@ class Ledger(BaseModel):
         names = dict.fromkeys(name for entry in self.log for name in entry.metrics)
         return Run(
             method=plan.method.name + self.method_suffix,
-            config=config_values(member.config)
-            | {f"online_{name}": value for name, value in (self.fine_tuning or {}).items()},
+            config=config_values(member.config) | self._online(plan, member),
             dataset=dataset_record(member),
             reference=ReferenceRecord(random=reference.random, expert=reference.expert),
             seed=member.seed,
@@ -155,6 +155,16 @@ class Ledger(BaseModel):
             versions=self.versions,
             commit=self.commit,
         )
+
+    def _online(self, plan: Plan, member: Member) -> dict[str, Any]:
+        """Returns what a record says of a member's fine-tuning, if there was any."""
+        if self.fine_tuning is None:
+            return {}
+        settings = dict(self.fine_tuning)
+        if settings["discount"] is None:
+            online = plan.method.config_online(member.config, member.dataset.spec)
+            settings["discount"] = online.discount
+        return {f"online_{name}": value for name, value in settings.items()}
 
 
 def same_results(run: Run, other: Run) -> bool:

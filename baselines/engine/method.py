@@ -163,6 +163,7 @@ class Method:
         prepare: What is done to a dataset for a member with a config.
         overrides: Defaults that differ by dataset: fields of the config, by dataset family or by
             pattern of dataset names such as ``hopper-*``. All that match apply, later ones last.
+        online_overrides: The same for what changes in a config when it goes on in the environment.
     """
 
     name: str
@@ -173,14 +174,24 @@ class Method:
     actions: ActionKind
     prepare: Callable[[Any, Dataset], Preparation] = unprepared
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    online_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def config_for(self, spec: DatasetSpec) -> Any:
         """Returns the default hyperparameters for a dataset."""
-        changes: dict[str, Any] = {}
-        for key, values in self.overrides.items():
-            if key == spec.family or fnmatchcase(spec.name, key):
-                changes.update(values)
-        return dataclasses.replace(self.config(), **changes)
+        return dataclasses.replace(self.config(), **_matching(self.overrides, spec))
+
+    def config_online(self, config: Any, spec: DatasetSpec) -> Any:
+        """Returns the hyperparameters with which a trained member goes on in the environment."""
+        return dataclasses.replace(config, **_matching(self.online_overrides, spec))
+
+
+def _matching(overrides: Mapping[str, Mapping[str, Any]], spec: DatasetSpec) -> dict[str, Any]:
+    """Returns the fields that apply to a dataset."""
+    changes: dict[str, Any] = {}
+    for key, values in overrides.items():
+        if key == spec.family or fnmatchcase(spec.name, key):
+            changes.update(values)
+    return changes
 
 
 def list_methods() -> list[Method]:
