@@ -179,6 +179,10 @@ def test_half_precision_is_of_hidden_layers_alone():
     torch.testing.assert_close(outputs, exact, rtol=0.02, atol=0.02)
     last = mlp.unpack(parameters)[-1]
     torch.testing.assert_close(outputs, features @ last.weight + last.bias)
+    own = mlp.unpack(slope)[-1]  # of the last layer, in float32: sums of features, and of ones
+    sums = features.sum(-2).unsqueeze(-1).expand_as(own.weight)
+    torch.testing.assert_close(own.weight, sums)
+    assert (own.bias == 40.0).all()
     (reference,) = torch.autograd.grad(exact.sum(), parameters)
     assert (slope - reference).norm() < 0.02 * reference.norm()
     torch.testing.assert_close(mlp(parameters, inputs), exact)  # as before, outside

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +31,42 @@ class Layer(NamedTuple):
     bias: Tensor  # (S, 1, out)
     norm_weight: Tensor | None  # (S, 1, out), of layer normalisation
     norm_bias: Tensor | None  # (S, 1, out)
+
+
+class LastLayer(torch.autograd.Function):
+    """A layer in float32 on half precise activations, to which the gradient goes half precise, too.
+
+    Left to automatic differentiation the gradient by the activations is made in float32 and then
+    rounded, which takes five times as much memory: with few outputs, most of the layer's time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, widened: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Returns the (S, B, out) outputs.
+
+        Args:
+            ctx: Keeps what the gradients take.
+            x: (S, B, in) activations, half precise.
+            widened: The same in float32.
+            weight: (S, in, out).
+            bias: (S, 1, out).
+        """
+        ctx.save_for_backward(widened, weight)
+        ctx.dtype = x.dtype
+        return torch.baddbmm(bias, widened, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Returns the gradients by ``x``, ``weight`` and ``bias``."""
+        widened, weight = ctx.saved_tensors
+        by_x = by_weight = by_bias = None
+        if ctx.needs_input_grad[0]:
+            by_x = torch.bmm(gradient.to(ctx.dtype), weight.to(ctx.dtype).mT)
+        if ctx.needs_input_grad[2]:
+            by_weight = torch.bmm(widened.mT, gradient)
+        if ctx.needs_input_grad[3]:
+            by_bias = gradient.sum(1, keepdim=True)
+        return by_x, None, by_weight, by_bias
 
 
 class MLP:
@@ -142,9 +178,12 @@ class MLP:
             x = self._activate(x, layer)
             if dropout is not None and self.dropout > 0.0:
                 x = x * self._kept(x, stack, dropout)
-        x = x.to(last.weight.dtype)
-        outputs = torch.baddbmm(last.bias, x, last.weight)
-        return outputs.view(*stack, *outputs.shape[-2:]), x.view(*stack, *x.shape[-2:])
+        features = x.to(last.weight.dtype)
+        if x.dtype == features.dtype:
+            outputs = torch.baddbmm(last.bias, features, last.weight)
+        else:
+            outputs = LastLayer.apply(x, features.detach(), last.weight, last.bias)
+        return outputs.view(*stack, batch[0], -1), features.view(*stack, batch[0], -1)
 
     def _activate(self, x: Tensor, layer: Layer) -> Tensor:
         """Returns the ReLU of (S, B, width) preactivations, with normalisation where it belongs."""
