@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
 from torch import Tensor
 
 
@@ -13,7 +14,8 @@ def quantile(values: Tensor, share: Tensor | float) -> Tensor:
         values: (P, B).
         share: (P,) shares in [0, 1], or one for all members.
     """
-    count = values.shape[-1]
-    shares = torch.as_tensor(share, dtype=values.dtype, device=values.device)
-    index = (shares * count).ceil().long().clamp(1, count).sub(1).expand(values.shape[:1])
-    return values.sort(dim=-1).values.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+    ranked, count = values.sort(dim=-1).values, values.shape[-1]
+    if isinstance(share, Tensor):
+        index = (share * count).ceil().long().clamp(1, count).sub(1)
+        return ranked.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+    return ranked[..., min(max(math.ceil(share * count), 1), count) - 1]
