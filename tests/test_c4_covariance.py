@@ -11,7 +11,13 @@ from baselines.engine.random import MemberRandom
 from baselines.parts.input_gradients import values_and_gradients
 from baselines.parts.networks import MLP
 from baselines.reproduce.c4_covariance import Reproduction
-from baselines.reproduce.c4_covariance.observation import Clusters, Study, input_gradients, observe
+from baselines.reproduce.c4_covariance.observation import (
+    BACKBONES,
+    Clusters,
+    Study,
+    input_gradients,
+    observe,
+)
 from baselines.reproduce.c4_covariance.page import claim_rows, render, write_page
 from tests.toy import point
 
@@ -123,10 +129,11 @@ def test_the_page_says_what_its_values_say():
     assert page.read_text(encoding="utf-8") == render(studies, "c4-covariance")
 
 
-def test_correlation_is_the_trace_without_its_scale():
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_correlation_is_the_trace_without_its_scale(backbone):
     study = observe(
         point(episodes=20),
-        "td3_bc",
+        backbone,
         steps=4,
         observations=4,
         seeds=(0,),

@@ -122,7 +122,7 @@ def observe(
     clusters = []
     pictured = {stops[observations * part // SNAPSHOTS - 1] for part in range(1, SNAPSHOTS + 1)}
     for arm, name in BACKBONES[backbone].items():
-        method = get_method(name)
+        method = get_method(name, "continuous")
         group = [Member(dataset, method.config_for(dataset.spec), seed) for seed in seeds]
         trainer = Trainer(method, group, device, steps=steps)
         probe = Probe.of(trainer.data, seeds)
