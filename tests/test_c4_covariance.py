@@ -83,6 +83,23 @@ def test_the_page_has_its_figures(tmp_path):
     assert f"python -m baselines reproduce c4-covariance {command}" in text
 
 
+def test_the_page_names_the_figures_that_it_draws():
+    of_td3 = study_of()
+    arms = {"CQL": of_td3.arms["TD3+BC"], **of_td3.arms}
+    of_cql = of_td3.model_copy(update={"backbone": "cql", "arms": arms})
+    for studies, named in (
+        ([of_td3], "Figures 1, 11 and 13"),
+        ([of_cql], "Figures 1, 11 and 12"),
+        ([of_cql, of_td3], "Figures 1, 11, 12 and 13"),
+    ):
+        text = render(studies, "page")
+        assert f"the paper's {named} from" in text
+        for backbone, number in (("cql", 12), ("td3_bc", 13)):
+            drawn = any(study.backbone == backbone for study in studies)
+            assert (f"*After Figure {number}:" in text) == drawn
+        assert ("*After Figure 11 (there on CQL), on" in text) == (of_td3 in studies)
+
+
 def test_input_gradients_are_those_of_the_networks():
     network = MLP((4, 8, 6, 1))
     theta = network.init(MemberRandom([0, 1], "network")).detach()
