@@ -14,6 +14,8 @@ from baselines.engine.members import Member
 from baselines.engine.random import MemberRandom
 from baselines.engine.trainer import Trainer
 from baselines.parts.cluster_sampler import WORD
+from baselines.parts.cross_covariance import gradients, successive_inputs, traces
+from baselines.parts.mixture import Mixture, expectation
 from baselines.parts.td_residual import gradient_cosines
 from tests.continuous import (
     applied_gradient,
@@ -272,6 +274,45 @@ def test_what_is_measured():
     }
     assert names <= metrics.keys()
     assert all(value is not None for name in names for value in metrics[name])
+
+
+def test_the_measures_of_a_refresh_are_what_their_names_say():
+    """Of all transitions, but for the cosines, which are of a uniform batch."""
+    data = data_of(2)
+    agent = TD3_BC.agent([c4.TD3BCConfig(**PLUG_IN, **SMALL)] * 2, data, [0, 1])
+    backbone, clustering, critics = agent.backbone, agent.clustering, agent.backbone.critics
+    critics.target.mul_(1.2)
+    found = agent.refresh(0)
+    uniform = data.sample(MemberRandom([0, 1], "uniform batches"), SMALL["batch_size"])
+    discount = torch.full((2,), 0.99)
+    cosines = gradient_cosines(critics, backbone.policy, uniform, discount)
+    expected = dict(zip(("cosine_variance", "cosine_mean"), cosines, strict=True))
+    for member in (0, 1):
+        rows = torch.arange(int(data.sizes[member]))
+        batch = data.take((rows + data.offsets[member])[None])
+        there = batch.has_next[0].nonzero().flatten()
+        following, current = (
+            gradients(critics.network, parameters[0, member, None], x[:, there], "feature")
+            for x, parameters in zip(
+                successive_inputs(batch), (critics.target, critics.parameters), strict=True
+            )
+        )
+        points, responsibilities = clustering.assign(critics, member, there)
+        terms = traces(following, current, responsibilities[None])
+        mixture = Mixture(*(each[member, None] for each in clustering._mixture))
+        values = {
+            "trace_uniform": terms.uniform,
+            "trace_cluster": terms.within,
+            "term_a": terms.following,
+            "term_b": terms.current,
+            "log_likelihood": expectation(points[None], mixture)[1].mean(-1),
+        }
+        for name, value in values.items():
+            torch.testing.assert_close(found[name][member, None], value, rtol=1e-3, atol=1e-5)
+        assert terms.following > 1.2 * terms.current
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+    assert (expected["cosine_variance"] - expected["cosine_mean"]).abs().min() > 0.05
 
 
 def test_cosines_are_those_of_the_three_gradients():

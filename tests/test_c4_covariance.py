@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.engine import get_method
+from baselines.engine.members import Member
 from baselines.engine.random import MemberRandom
+from baselines.engine.trainer import Trainer
+from baselines.parts.cross_covariance import gradients, successive_inputs, traces
 from baselines.parts.input_gradients import values_and_gradients
 from baselines.parts.networks import MLP
+from baselines.parts.td_residual import gradient_cosines
 from baselines.reproduce.c4_covariance import Reproduction
 from baselines.reproduce.c4_covariance.observation import (
     BACKBONES,
     Clusters,
+    Probe,
     Study,
+    _measures,
     input_gradients,
     observe,
 )
@@ -106,6 +113,41 @@ def test_input_gradients_are_those_of_the_networks():
     inputs = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
     expected = values_and_gradients(network, theta, inputs)[1]
     torch.testing.assert_close(input_gradients(network, theta, inputs), expected)
+
+
+@pytest.mark.parametrize("name", ["td3_bc", "c4_td3_bc"])
+def test_what_is_observed_is_what_its_name_says(name):
+    """Traces of Q̄'s and Q's gradients by both meanings of g, and the cosines."""
+    method = get_method(name)
+    config = method.config(hidden_sizes=(12, 10), batch_size=16)
+    group = [Member(point(episodes=20), config, seed) for seed in (0, 1)]
+    trainer = Trainer(method, group, "cpu")
+    probe = Probe.of(trainer.data, (0, 1))
+    backbone = trainer.agent.backbone if name == "c4_td3_bc" else trainer.agent
+    critics = backbone.critics
+    critics.target.mul_(1.2)
+    found = _measures(trainer, group, probe)
+    following, current = successive_inputs(probe.batch)
+    for kind in ("exact", "feature"):
+        terms = traces(
+            gradients(critics.network, critics.target[0], following, kind),
+            gradients(critics.network, critics.parameters[0], current, kind),
+            probe.batch.has_next.unsqueeze(-1).float(),
+        )
+        values = {
+            "trace": terms.uniform,
+            "term_a": terms.following,
+            "term_b": terms.current,
+            "correlation": terms.uniform / (terms.following * terms.current).sqrt(),
+        }
+        for term, value in values.items():
+            assert found[f"{term}_{kind}"] == pytest.approx(value.tolist(), rel=1e-3)
+        assert ((terms.following / terms.current - 1.0).abs() > 0.1).all()
+    discount = torch.full((2,), 0.99)
+    cosines = gradient_cosines(critics, backbone.policy, probe.uniform, discount)
+    assert found["cosine_variance"] == pytest.approx(cosines[0].tolist())
+    assert found["cosine_mean"] == pytest.approx(cosines[1].tolist())
+    assert ((cosines[0] - cosines[1]).abs() > 0.05).all()
 
 
 @pytest.mark.slow
