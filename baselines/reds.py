@@ -69,7 +69,7 @@ from baselines.parts.conservatism import Penalty, log_sum_exp
 from baselines.parts.critics import squared_error
 from baselines.parts.initialisation import orthogonal, uniform_fan_in
 from baselines.parts.policies import DeterministicActor, GaussianActor, Policy
-from baselines.parts.reweighting import bad_action_weights, weight_metrics
+from baselines.parts.reweighting import bad_action_weights, support_difference, weight_metrics
 from baselines.parts.soft_actor_critic import (
     Samples,
     SoftActorCritic,
@@ -138,17 +138,6 @@ def rho_loss(heads: tuple[Tensor, Tensor], actions: Tensor, weights: Tensor) -> 
     """
     within = actions.clamp(-LARGEST_ACTION, LARGEST_ACTION)
     return -(weights * gaussian.log_density(*heads, within)).mean(-1)
-
-
-def support_difference(policy_term: Tensor, rho_term: Tensor, q_data: Tensor) -> Tensor:
-    """Returns ``½ (P_π + P_ρ) - Q(s,a)``, the penalty R(θ; ρ) of Eq. 8 by transition.
-
-    Args:
-        policy_term: (E, P, B) what stands for E_π[Q].
-        rho_term: (E, P, B) what stands for E_ρ[Q].
-        q_data: (E, P, B) values of the dataset's actions.
-    """
-    return 0.5 * (policy_term + rho_term) - q_data
 
 
 class Rho:
