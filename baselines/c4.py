@@ -4,19 +4,30 @@ Qiao, Yue, Wang, Deng and Ren, "Less Is More: Clustered Cross-Covariance Control
 a plug-in for CQL (``c4``, the paper's choice), TD3+BC (``c4_td3_bc``) and IQL (``c4_iql``). With
 x = (s, a) and x' = (s', a'), both from the data, and g = ∇_x Q(x), g' = ∇_x' Q̄(x'):
 
-    Var δ ≈ γ²k'² Var<w',g'> + k² Var<w,g> - 2γkk' Cov(<w',g'>, <w,g>)              Eqs. 6, 7
-    Cov(g', g) = E[C_Z] + Cov(μ'_Z, μ_Z)                                        Theorem 2, Eq. 9
-    p(y) = Σ_z p_z N(y | μ_z, Ω_z),   y = [g', g],  Ω_z = [Σ'_z C_z; C_zᵀ Σ_z]             Eq. 11
-        E-step:  r_iz ∝ p_z N(y_i | μ_z, Ω_z)                                       Algorithm 1
-        M-step:  p_z = mean_i r_iz, weighted means, weighted covariances + εI
-    z ~ Cat(p),   B i.i.d. ∝ r_iz                                                   Algorithm 1
-    R(B) = ‖Ĉ‖_F² + β (tr Ĉ)²,   Ĉ = Cov_B(g', g)                                       Eq. 13
-    Q:  min_θ  L(θ, B) + λ R(B),   L the backbone's loss of its critics                 Eq. 14
+    E[δ²] = (E δ)² + Var δ                                                                 Eq. 4
+    Var δ ≈ γ²k'² Var<w',g'> + k² Var<w,g> - 2γkk' Cov(<w',g'>, <w,g>)      Theorem 1, Eqs. 6, 7
+    Cov(<w',g'>, <w,g>) ≤ ‖C‖₂ ≤ ‖C‖_F,   C = Cov(g', g)                                   Eq. 8
+    C = E[C_Z] + Cov(μ'_Z, μ_Z)                                                 Theorem 2, Eq. 9
+    |2γkk' Cov(<w',g'>, <w,g>)| ≤ 2γkk' ‖C_z‖₂ ≤ 2γkk' sqrt(tr Σ'_z · tr Σ_z)             Eq. 10
+    p(y) = Σ_z p_z N(y | μ_z, Ω_z),   y = [g', g],  Ω_z = [Σ'_z C_z; C_zᵀ Σ_z]            Eq. 11
+        E-step:  r_iz ∝ p_z N(y_i | μ_z, Ω_z)                                        Algorithm 1
+        M-step:  p_z = mean_i r_iz, weighted means, weighted covariances + εI        Algorithm 1
+    min  L(θ) + λ Σ_z p_z ‖C_z‖_F²                                                        Eq. 12
+    z ~ Cat(p),   B i.i.d. ∝ r_iz                                                    Algorithm 1
+    R(B) = ‖Ĉ‖_F² + β (tr Ĉ)²,   Ĉ = Cov_B(g', g)                                         Eq. 13
+    Q:  min_θ  L(θ, B) + λ R(B),   L the backbone's loss of its critics                   Eq. 14
 
 The first two terms of the variance are the regularisers of noisy supervised learning; the third is
 TD's own, and minimising δ² drives it up. A batch of one cluster has only the E[C_Z] part of it, and
-the penalty shrinks that. The mixture is fitted again every ``refresh_interval`` updates, outside
-the training step, on a pool of transitions from which batches then come.
+the penalty shrinks that: Eqs. 13 and 14 estimate Eq. 12 from batches, with a Frobenius norm because
+it bounds the spectral one (Eq. 8; w and w' are unit vectors) and is easily estimated. The mixture
+is fitted again every ``refresh_interval`` updates, outside the training step, on a pool of
+transitions from which batches then come.
+
+Theory without code: Theorem 1, which follows from Q(x + kw) ≈ Q(x) + k <w, g> (Eq. 2; Eq. 5 is the
+variance of that), and the bounds of Eqs. 8 and 10. Lemma 3 is why the actor may use the batches of
+clusters, too: D_f(π ‖ Σ_m w_m ν_m) ≤ Σ_m w_m D_f(π ‖ ν_m) (Eq. 17), so that steps on the objectives
+of single clusters (Eq. 19) climb, in expectation, a lower bound (Eq. 18) of the whole one.
 
 What the paper leaves open, and how it is here:
 
@@ -25,7 +36,8 @@ What the paper leaves open, and how it is here:
   the authors recommend; it is written out, so one backward pass is enough.
 - **g' comes from Q̄ without gradient** (Eq. 6), so that the penalty moves g alone; Eq. 7 has the
   online critic, ``next_network = online``, with a gradient through both.
-- Clusters are those of the first critic, R is a mean over both.
+- Clusters are those of the first critic, R is a mean over both: L is a sum over both, so that each
+  critic's own loss is L_i + (λ/2) R_i.
 - The full Ω_z of Eq. 11 is kept, but in at most ``projection`` principal directions of g' and as
   many of g, and for responsibilities only; R is computed in full. The mixture is fitted on
   ``fit_size`` transitions spread over the pool, then all of the pool gets its responsibilities.
@@ -39,7 +51,7 @@ What the paper leaves open, and how it is here:
 - The pool is the dataset if it has at most ``pool`` transitions, otherwise drawn anew at every
   refresh, spread over the dataset.
 - Transitions without a next action are trained on, but have no pair: r_iz = p_z, and not in Ĉ.
-- The actor has the same batch as the critics (Section 6).
+- The actor has the same batch as the critics (Section 6, Lemma 3).
 - ε is ``ridge`` times the mean variance of the coordinates; β, ε, the iterations and the pool are
   not reported. β is 0. The KL term of Section 6 is not part of Algorithm 1, nor of this.
 - **λ by the data's quality is inferred**: Table 12 at .3 for medium, .5 for medium-replay and .1
@@ -229,7 +241,11 @@ class Agent:
         }
 
     def measures(self) -> dict[str, Tensor]:
-        """Returns the cosines of Figure 1a, of a uniform batch, by name."""
+        """Returns the cosines of Figure 1a (Eq. 4), of a uniform batch, by name.
+
+        δ is the same for all backbones, with min_i Q̄_i(s', π(s')) at the policy's mode. Their own
+        targets differ: CQL draws a', or the best of K; TD3+BC adds noise; IQL has V(s').
+        """
         batch = self._data.sample(self._uniform, self._batch_size)
         of_variance, of_mean = gradient_cosines(
             self.backbone.critics, self.backbone.policy, batch, self._discount

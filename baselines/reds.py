@@ -3,7 +3,8 @@
 Singh, Kumar, Vuong, Chebotar and Levine, "ReDS: Offline RL With Heteroskedastic Datasets via
 Support Constraints", NeurIPS 2023. CQL pushes Q down where the policy is and up where the data is,
 good or bad. ReDS also pushes down a distribution ρ: the data reweighted towards the actions that Q
-holds to be bad. Each update, in the order of Algorithm 1 and on one batch:
+holds to be bad. Of the policy π and the behaviour policy β the two make π_re = ½ π + ½ β·g (Eq. 6).
+Each update, in the order of Algorithm 1 and on one batch:
 
     A = min_j Q_j(s,a) - min_j Q_j(s,a_π),  a_π ~ π(·|s)
     g = exp(clip(-A/τ, -10, 5))                                               g of Eq. 6; Eq. 52
@@ -14,10 +15,17 @@ holds to be bad. Each update, in the order of Algorithm 1 and on one batch:
 
 with P_π what CQL pushes down, log Σ_a exp Q_i(s,a) estimated with the same 3K actions, and the
 policy π, its temperature, the targets y, w and the multiplier that holds diff at a gap as in
-:mod:`baselines.cql`. Eq. 9, as CQL's Eq. 4, has a factor ½ at the TD error, which codes leave out:
-w is 2α.
+:mod:`baselines.cql`. The printed Eq. 9 leaves out α, which Eqs. 2 and 10 have; as CQL's Eq. 4 it
+has a factor ½ at the TD error, which codes leave out: w is 2α.
 The losses of π and of Q are both computed before either takes its step, as in CQL; ρ takes its
 step first, and π's loss and A share their a_π.
+
+What the paper proves is theory without code, but for Eq. 10, which :mod:`baselines.tabular` has:
+
+    Q = B^π Q̄ - α (π + β·g - 2β) / (2β)                                       Lemma 4.1, Eq. 10
+    max_π  Ĵ(π) - α / (2 (1-γ)) E_{s~d^π}[ D(π, β)(s)                         Lemma 4.2, Eq. 11
+                                           + E_{a~π} g(τ·π(a|s)) 1{β(a|s) > 0} ]
+    max_{α,τ} J(π_ReDS) ≥ max_α J(π_CQL)                                      Lemma 4.3, Eq. 12
 
 ``rho_term`` chooses P_ρ, with K actions a_k ~ ρ_ψ(·|s):
 
@@ -34,8 +42,8 @@ step first, and π's loss and A share their a_π.
 Where ρ covers actions that the data does not have, as between two modes of the data, Q falls
 without end, as in Eq. 10 where β = 0; under ``lse`` slower, for the lowest samples weigh least. In
 the limit of a large τ, g = 1 and ρ = β, and ``mean`` and ``data`` are CQL with half its w (and half
-its gap). A gap does not mean the same for all: ``lse`` carries a constant ½ (log 3K + log K) in
-diff, the others ½ log 3K, CQL log 3K.
+its gap), which is how the paper proves Lemma 4.3 (Eqs. 49 to 51). A gap does not mean the same for
+all: ``lse`` carries a constant ½ (log 3K + log K) in diff, the others ½ log 3K, CQL log 3K.
 
 The paper's listing (D.2) has errors that are not kept:
 
@@ -43,6 +51,7 @@ The paper's listing (D.2) has errors that are not kept:
   dimensions each is too small by d log 2 + ½^d.
 - The target critic is asked in s, not in s'.
 - The losses of π and of ρ evaluate ``actions``, which does not exist: a_π is meant.
+- The minimum over critics is taken of A's second term only, not of Q(s,a); here it is of both.
 - A is averaged over the batch before g is taken, which leaves one weight for all transitions.
 - A/τ is clipped and then negated, so that weights reach e^10; Eq. 52 clips -A/τ.
 - P_π has no actions from π(·|s'); CQL has them.
@@ -69,7 +78,7 @@ from baselines.parts.conservatism import Penalty, log_sum_exp
 from baselines.parts.critics import squared_error
 from baselines.parts.initialisation import orthogonal, uniform_fan_in
 from baselines.parts.policies import DeterministicActor, GaussianActor, Policy
-from baselines.parts.reweighting import bad_action_weights, weight_metrics
+from baselines.parts.reweighting import bad_action_weights, support_difference, weight_metrics
 from baselines.parts.soft_actor_critic import (
     Samples,
     SoftActorCritic,
@@ -138,17 +147,6 @@ def rho_loss(heads: tuple[Tensor, Tensor], actions: Tensor, weights: Tensor) -> 
     """
     within = actions.clamp(-LARGEST_ACTION, LARGEST_ACTION)
     return -(weights * gaussian.log_density(*heads, within)).mean(-1)
-
-
-def support_difference(policy_term: Tensor, rho_term: Tensor, q_data: Tensor) -> Tensor:
-    """Returns ``½ (P_π + P_ρ) - Q(s,a)``, the penalty R(θ; ρ) of Eq. 8 by transition.
-
-    Args:
-        policy_term: (E, P, B) what stands for E_π[Q].
-        rho_term: (E, P, B) what stands for E_ρ[Q].
-        q_data: (E, P, B) values of the dataset's actions.
-    """
-    return 0.5 * (policy_term + rho_term) - q_data
 
 
 class Rho:

@@ -60,7 +60,7 @@ from baselines.parts.discrete import (
     weighted_likelihood_loss,
 )
 from baselines.parts.networks import MLP
-from baselines.parts.reweighting import bad_action_weights, weight_metrics
+from baselines.parts.reweighting import bad_action_weights, support_difference, weight_metrics
 from baselines.parts.soft_q import SoftQ, td_loss
 
 
@@ -151,8 +151,8 @@ def support_penalty(q: Tensor, actions: Tensor, temperature: Tensor, rho_values:
         temperature: (P,) T.
         rho_values: (P, B) what stands for E_ρ[Q].
     """
-    pushed_down = 0.5 * (soft_maximum(q, temperature) + rho_values)
-    return (pushed_down - taken(q, actions)).mean(-1)
+    policy_term, q_data = soft_maximum(q, temperature), taken(q, actions)
+    return support_difference(policy_term, rho_values, q_data).mean(-1)
 
 
 class Rho:

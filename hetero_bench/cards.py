@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hetero_bench.card_heteroskedasticity import heteroskedasticity_section
 from hetero_bench.card_statistics import statistics_section
 from hetero_bench.markdown_tables import markdown_table
-from hetero_bench.registry import all_specs
+from hetero_bench.registry import whole_spec
 from hetero_bench.schedule_table import dataset_schedule, schedule_rows
 from hetero_bench.spec import ArraySpec, D4RLSource, DatasetSpec, MinariSource
 from hetero_bench.summaries import statistics
@@ -193,19 +193,14 @@ def _environment_section(spec: DatasetSpec) -> str:
 
 
 def _measurements_section(spec: DatasetSpec) -> str:
-    origin = _origin(spec)
+    origin = whole_spec(spec)
     title = "Measured" if origin is spec else f"Measured on {origin.id}"
     return _notes_section(title, origin.measurements)
 
 
 def _differences_section(spec: DatasetSpec) -> str:
-    text = _origin(spec).differences
+    text = whole_spec(spec).differences
     return f"## Differences from the dataset it rebuilds\n\n{text}" if text else ""
-
-
-def _origin(spec: DatasetSpec) -> DatasetSpec:
-    """Returns the dataset itself, or the one that a subset is drawn from."""
-    return spec if spec.subset is None else all_specs().get(spec.subset.parent, spec)
 
 
 def _reference_section(spec: DatasetSpec) -> str:

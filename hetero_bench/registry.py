@@ -125,6 +125,11 @@ def all_specs() -> dict[str, DatasetSpec]:
     return {**_official(), **_registered}
 
 
+def whole_spec(spec: DatasetSpec) -> DatasetSpec:
+    """Returns the specification itself, or that of the dataset that a subset is drawn from."""
+    return spec if spec.subset is None else all_specs().get(spec.subset.parent, spec)
+
+
 def add_specs(new: dict[str, DatasetSpec], origin: Any) -> None:
     """Adds a user's specifications for this process.
 

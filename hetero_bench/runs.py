@@ -88,6 +88,11 @@ class Budget(_Record):
     wall_seconds: Annotated[FiniteFloat, Field(ge=0)] = Field(
         description="Wall time of the training process, shared by all members of a population."
     )
+    refresh_seconds: Annotated[FiniteFloat, Field(ge=0)] | None = Field(
+        default=None,
+        description="The part of it spent on what is computed anew every few updates, as C4's "
+        "mixtures are; null: not stated.",
+    )
     members: Annotated[int, Field(ge=1)] = Field(
         default=1, description="Members trained together in that wall time."
     )

@@ -7,11 +7,24 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.engine import get_method
+from baselines.engine.members import Member
 from baselines.engine.random import MemberRandom
+from baselines.engine.trainer import Trainer
+from baselines.parts.cross_covariance import gradients, successive_inputs, traces
 from baselines.parts.input_gradients import values_and_gradients
 from baselines.parts.networks import MLP
+from baselines.parts.td_residual import gradient_cosines
 from baselines.reproduce.c4_covariance import Reproduction
-from baselines.reproduce.c4_covariance.observation import Clusters, Study, input_gradients, observe
+from baselines.reproduce.c4_covariance.observation import (
+    BACKBONES,
+    Clusters,
+    Probe,
+    Study,
+    _measures,
+    input_gradients,
+    observe,
+)
 from baselines.reproduce.c4_covariance.page import claim_rows, render, write_page
 from tests.toy import point
 
@@ -77,12 +90,64 @@ def test_the_page_has_its_figures(tmp_path):
     assert f"python -m baselines reproduce c4-covariance {command}" in text
 
 
+def test_the_page_names_the_figures_that_it_draws():
+    of_td3 = study_of()
+    arms = {"CQL": of_td3.arms["TD3+BC"], **of_td3.arms}
+    of_cql = of_td3.model_copy(update={"backbone": "cql", "arms": arms})
+    for studies, named in (
+        ([of_td3], "Figures 1, 11 and 13"),
+        ([of_cql], "Figures 1, 11 and 12"),
+        ([of_cql, of_td3], "Figures 1, 11, 12 and 13"),
+    ):
+        text = render(studies, "page")
+        assert f"the paper's {named} from" in text
+        for backbone, number in (("cql", 12), ("td3_bc", 13)):
+            drawn = any(study.backbone == backbone for study in studies)
+            assert (f"*After Figure {number}:" in text) == drawn
+        assert ("*After Figure 11 (there on CQL), on" in text) == (of_td3 in studies)
+
+
 def test_input_gradients_are_those_of_the_networks():
     network = MLP((4, 8, 6, 1))
     theta = network.init(MemberRandom([0, 1], "network")).detach()
     inputs = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
     expected = values_and_gradients(network, theta, inputs)[1]
     torch.testing.assert_close(input_gradients(network, theta, inputs), expected)
+
+
+@pytest.mark.parametrize("name", ["td3_bc", "c4_td3_bc"])
+def test_what_is_observed_is_what_its_name_says(name):
+    """Traces of Q̄'s and Q's gradients by both meanings of g, and the cosines."""
+    method = get_method(name)
+    config = method.config(hidden_sizes=(12, 10), batch_size=16)
+    group = [Member(point(episodes=20), config, seed) for seed in (0, 1)]
+    trainer = Trainer(method, group, "cpu")
+    probe = Probe.of(trainer.data, (0, 1))
+    backbone = trainer.agent.backbone if name == "c4_td3_bc" else trainer.agent
+    critics = backbone.critics
+    critics.target.mul_(1.2)
+    found = _measures(trainer, group, probe)
+    following, current = successive_inputs(probe.batch)
+    for kind in ("exact", "feature"):
+        terms = traces(
+            gradients(critics.network, critics.target[0], following, kind),
+            gradients(critics.network, critics.parameters[0], current, kind),
+            probe.batch.has_next.unsqueeze(-1).float(),
+        )
+        values = {
+            "trace": terms.uniform,
+            "term_a": terms.following,
+            "term_b": terms.current,
+            "correlation": terms.uniform / (terms.following * terms.current).sqrt(),
+        }
+        for term, value in values.items():
+            assert found[f"{term}_{kind}"] == pytest.approx(value.tolist(), rel=1e-3)
+        assert ((terms.following / terms.current - 1.0).abs() > 0.1).all()
+    discount = torch.full((2,), 0.99)
+    cosines = gradient_cosines(critics, backbone.policy, probe.uniform, discount)
+    assert found["cosine_variance"] == pytest.approx(cosines[0].tolist())
+    assert found["cosine_mean"] == pytest.approx(cosines[1].tolist())
+    assert ((cosines[0] - cosines[1]).abs() > 0.05).all()
 
 
 @pytest.mark.slow
@@ -123,10 +188,11 @@ def test_the_page_says_what_its_values_say():
     assert page.read_text(encoding="utf-8") == render(studies, "c4-covariance")
 
 
-def test_correlation_is_the_trace_without_its_scale():
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_correlation_is_the_trace_without_its_scale(backbone):
     study = observe(
         point(episodes=20),
-        "td3_bc",
+        backbone,
         steps=4,
         observations=4,
         seeds=(0,),

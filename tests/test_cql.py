@@ -10,6 +10,7 @@ from baselines.cql import METHOD, Agent, Config, conservative_difference
 from baselines.engine.evaluation import evaluate_member
 from baselines.engine.members import Member
 from baselines.engine.trainer import Trainer
+from baselines.parts.conservatism import Penalty
 from baselines.parts.soft_actor_critic import draw, policy_loss
 from tests.continuous import (
     as_double,
@@ -107,6 +108,27 @@ def test_the_updates_gradients_are_those_of_the_paper(changes):
         "policy.parameters",
         "alpha.logarithm",
     }
+
+
+def test_the_best_action_is_that_of_the_smaller_values():
+    """The minimum over critics comes first, then the maximum over actions; it matters here."""
+    agent, batch = make(max_backup=True, samples=10), random_batch()
+    target = agent.critics.target
+    target.copy_(torch.randn(target.shape, generator=torch.Generator().manual_seed(0)))
+    candidates = agent.learner.draw(batch).candidates
+    next_q = agent.critics.target_values(batch.next_observations, candidates.actions)
+    best, swapped = next_q.amin(0).amax(-1), next_q.amax(-1).amin(0)
+    assert (swapped > best + 0.1)[~batch.terminations].any()
+    expected = batch.rewards + 0.99 * ~batch.terminations * best
+    torch.testing.assert_close(agent.learner.targets(batch, candidates), expected)
+
+
+def test_a_multiplier_rises_with_the_mean_over_critics():
+    """Neither with the smaller difference, as of the first member, nor with the larger one."""
+    penalty = Penalty([Config(gap=0.2, critic_rate=1e-2)] * 2, torch.device("cpu"))
+    diff = torch.tensor([[1.0, -1.0], [0.0, 0.4]])  # (E, P)
+    penalty.ascend(diff, torch.ones(2, dtype=torch.bool))
+    assert penalty.constraint.value().tolist() == pytest.approx([math.exp(0.01), math.exp(-0.01)])
 
 
 def test_multipliers_move_towards_their_constraints():

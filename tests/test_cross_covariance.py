@@ -6,6 +6,7 @@ import torch
 
 from baselines.engine.random import MemberRandom
 from baselines.parts.cross_covariance import cross_penalty, gradients, traces
+from baselines.parts.mixture import maximisation
 from baselines.parts.networks import MLP
 
 EXACTLY = {"rtol": 0.0, "atol": 1e-12}
@@ -124,39 +125,36 @@ def test_features_are_what_the_last_layer_is_applied_to():
     assert (features >= 0.0).all()
 
 
-def theorem_2(following, current, responsibilities, divisor):
-    """Both sides of C = Σ p_z C_z + Σ p_z (μ'_z - μ') (μ_z - μ)ᵀ for (n, m) rows."""
-    count, masses = len(current), responsibilities.sum(0)
-    means = [responsibilities.T @ each / masses[:, None] for each in (following, current)]
-    overall = [each.mean(0) for each in (following, current)]
-    within = sum(
-        masses[z]
-        / count
-        * ((following - means[0][z]) * responsibilities[:, z, None]).T
-        @ (current - means[1][z])
-        / (masses[z] - divisor)
-        for z in range(len(masses))
+def clusters(following, current, responsibilities):
+    """p_z, μ'_z, μ_z and the blocks Σ'_z, C_z and Σ_z of Ω_z that the M-step gives (n, m) rows."""
+    size, points = current.shape[-1], torch.cat([following, current], -1)[None]
+    no_ridge = torch.zeros(1, dtype=torch.float64)
+    fitted = maximisation(points, responsibilities[None], no_ridge)
+    means, covariances = fitted.means[0].split(size, -1), fitted.covariances[0]
+    blocks = (
+        covariances[:, :size, :size],
+        covariances[:, :size, size:],
+        covariances[:, size:, size:],
     )
-    between = sum(
-        masses[z] / count * torch.outer(means[0][z] - overall[0], means[1][z] - overall[1])
-        for z in range(len(masses))
-    )
-    total = (following - overall[0]).T @ (current - overall[1]) / (count - divisor)
-    return total, within, between
+    return fitted.log_weights[0].exp(), means, blocks
 
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_theorem_2(soft):
+    """C = Σ p_z C_z + Σ p_z (μ'_z - μ') (μ_z - μ)ᵀ of the mixture's own parameters."""
     following, current = (each[0, 0] for each in pairs(rows=60))
     responsibilities = (3.0 * normal(60, 3, seed=5)).softmax(-1)
     if not soft:
         responsibilities = torch.eye(3).double()[responsibilities.argmax(-1)]
-    total, within, between = theorem_2(following, current, responsibilities, 0)
+    shares, means, (_, within_each, _) = clusters(following, current, responsibilities)
+    overall = [each.mean(0) for each in (following, current)]
+    total = (following - overall[0]).T @ (current - overall[1]) / 60
+    offsets = [each - centre for each, centre in zip(means, overall, strict=True)]
+    within = (shares[:, None, None] * within_each).sum(0)
+    between = (shares[:, None] * offsets[0]).T @ offsets[1]
     torch.testing.assert_close(within + between, total, **EXACTLY)
-    total, within, between = theorem_2(following, current, responsibilities, 1)
-    assert (within + between - total).abs().max() > 1e-4  # not with n - 1
+    assert between.abs().max() > 0.01
 
-    total, within, between = theorem_2(following, current, responsibilities, 0)
     found = traces(following[None], current[None], responsibilities[None])
     expected = {
         "uniform": total,
@@ -181,11 +179,12 @@ def test_traces_leave_out_rows_that_belong_to_no_cluster():
 
 
 def test_a_clusters_covariance_is_bounded_by_its_variances():
-    """Equation 10: ‖C_z‖₂ ≤ sqrt(tr Σ'_z tr Σ_z)."""
+    """Equation 10 of the mixture's own blocks: ‖C_z‖₂ ≤ sqrt(tr Σ'_z tr Σ_z)."""
     for seed in range(20):
         following = normal(12, 5, seed=seed) * torch.rand(5, dtype=torch.float64)
         current = following @ normal(5, 5, seed=seed + 100) + normal(12, 5, seed=seed + 200)
-        centred = [each - each.mean(0) for each in (following, current)]
-        norm = torch.linalg.matrix_norm(centred[0].T @ centred[1] / 12, ord=2)
-        spreads = [each.square().sum() / 12 for each in centred]
-        assert norm <= (spreads[0] * spreads[1]).sqrt() * (1.0 + 1e-12)
+        responsibilities = (3.0 * normal(12, 3, seed=seed + 300)).softmax(-1)
+        _, _, blocks = clusters(following, current, responsibilities)
+        spreads = [each.diagonal(dim1=-2, dim2=-1).sum(-1) for each in blocks[::2]]
+        norms = torch.linalg.matrix_norm(blocks[1], ord=2)
+        assert (norms <= (spreads[0] * spreads[1]).sqrt() * (1.0 + 1e-12)).all()

@@ -9,6 +9,7 @@ from hetero_bench.heteroskedasticity import continuous_heteroskedasticity
 from hetero_bench.heteroskedasticity.marginal_fit import FitSettings
 from hetero_bench.recipes.locomotion_measures import heteroskedasticity_against, mean_return
 from hetero_bench.recipes.squashed_policy import SquashedGaussianMLP
+from hetero_bench.spec import RecipeSpec
 from tests.helpers import dataset_of, random_arrays
 
 
@@ -45,6 +46,17 @@ def test_the_behaviour_itself_has_none_and_a_wide_policy_an_infinite_one(dataset
     wide = measure(dataset, constant([0, 0.5], np.log([1.5, 2])))  # 1.5² > 2 · 1²
     assert wide["share_of_rows_with_infinite_D"] == 1
     assert wide["maximum_of_log_1_plus_D"] == 20
+
+
+def test_it_is_said_where_the_behaviour_is_the_rows_own_policy(dataset):
+    policies = [{"name": "hopper-150000"}, {"name": "hopper-1000000"}]
+    for count, expected in ((1, "exact"), (2, "exact, of the policy that collected the row")):
+        parameters = {"policies": policies[:count]}
+        recipe = RecipeSpec(name="locomotion", version=1, seed=0, parameters=parameters)
+        spec = dataset.spec.model_copy(update={"recipe": recipe})
+        expert = constant([0, 0.5], np.log([1, 2]))
+        found = heteroskedasticity_against(expert, spec, dataset.arrays, FitSettings())
+        assert found["behaviour"] == expected
 
 
 def test_mean_return_is_that_of_the_episodes(dataset):

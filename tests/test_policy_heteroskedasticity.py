@@ -27,20 +27,26 @@ from baselines.engine.trained import TrainedPopulation, TrainedRun
 from baselines.engine.trainer import Trainer
 from baselines.engine.training import execute
 from hetero_bench.dataset import Dataset
+from hetero_bench.heteroskedasticity.policies import collecting_policies
+from hetero_bench.registry import get_spec
+from hetero_bench.spec import RecipeSpec
 from tests.toy import point
 
 SMALL = {"critic_sizes": (8, 8), "policy_sizes": (16,), "samples": 3, "batch_size": 32}
 MEAN, STD = 0.3, 0.4
 
 
-def recorded(dataset, means, stds):
-    """The dataset with a tanh-Gaussian behaviour on record."""
+def recorded(dataset, means, stds, policies=1):
+    """The dataset with a tanh-Gaussian behaviour on record, collected by so many policies."""
     extras = {
         "behaviour_means": np.float32(np.broadcast_to(means, dataset.arrays.actions.shape)),
         "behaviour_stds": np.float32(np.broadcast_to(stds, dataset.arrays.actions.shape)),
     }
     arrays = dataclasses.replace(dataset.arrays, extras=extras)
-    return Dataset(spec=dataset.spec, arrays=arrays, provenance=dataset.provenance)
+    parameters = {"policies": [{}] * policies}
+    recipe = RecipeSpec(name="locomotion", version=1, seed=0, parameters=parameters)
+    spec = dataset.spec.model_copy(update={"recipe": recipe if policies else None})
+    return Dataset(spec=spec, arrays=arrays, provenance=dataset.provenance)
 
 
 def tanh_point():
@@ -142,6 +148,23 @@ def test_a_behaviour_that_is_not_recorded_is_fitted(tmp_path):
     assert found.measures.behaviour == "fitted"
     assert found.measures.fit.rows > 200
     assert np.isfinite(found.measures.kl).all()
+
+
+@pytest.mark.parametrize(("policies", "expected"), [(0, "fitted"), (1, "exact"), (2, "fitted")])
+def test_one_policys_record_is_the_behaviour_and_a_mixtures_is_not(policies, expected):
+    dataset = recorded(point(episodes=10), MEAN, STD, policies)
+    actor = agent_of(cql, dataset).gaussian_actor(0)
+    assert policy_heteroskedasticity(dataset, actor).behaviour == expected
+    assert policy_heteroskedasticity(dataset, actor, "exact").behaviour == "exact"
+
+
+def test_how_many_policies_collected_is_what_the_recipe_says():
+    """A subset's is that of the dataset that it is drawn from."""
+    numbers = {"medium": 1, "medium-expert": 2, "medium-replay": None}
+    for quality, number in numbers.items():
+        whole = get_spec(f"hopper-{quality}-hb")
+        for spec in (whole, whole.resized(500), get_spec(f"hopper-{quality}-hb-10k")):
+            assert collecting_policies(spec) == number, spec.id
 
 
 def test_a_policy_of_another_kind_is_refused(tmp_path):

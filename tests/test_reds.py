@@ -11,7 +11,7 @@ from baselines.cql import conservative_difference
 from baselines.engine.random import MemberRandom
 from baselines.parts.conservatism import log_sum_exp
 from baselines.parts.critics import squared_error
-from baselines.parts.reweighting import bad_action_weights
+from baselines.parts.reweighting import bad_action_weights, support_difference
 from baselines.parts.soft_actor_critic import draw
 from baselines.reds import (
     METHOD,
@@ -19,7 +19,6 @@ from baselines.reds import (
     Config,
     policy_advantages,
     rho_loss,
-    support_difference,
 )
 from tests.continuous import data_of, random_batch
 from tests.toy import point

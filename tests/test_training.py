@@ -318,9 +318,10 @@ def begin(monkeypatch, out, **options):
 
 def test_time_before_an_interruption_counts(tmp_path, monkeypatch):
     begin(monkeypatch, tmp_path)
-    rewrite(plan(), tmp_path, wall_seconds=1_000.0)
+    rewrite(plan(), tmp_path, wall_seconds=1_000.0, refresh_seconds=100.0)
     runs = execute(plan(), tmp_path, quiet=True)
     assert all(1_000.0 < run.budget.wall_seconds < 1_900.0 for run in runs)
+    assert [run.budget.refresh_seconds for run in runs] == [100.0, 100.0]  # CQL has none of its own
 
 
 def test_a_checkpoint_of_another_plan_is_refused(tmp_path):

@@ -6,8 +6,10 @@ states, of D(π, β)(s) with the policy π of a CQL run. The same measure of ρ,
 which CQL (ReDS) pushes Q down, has KL(ρ ‖ β), which tells whether ρ stayed within the data.
 
 All three are Gaussians before a tanh, which cancels. β is what the dataset recorded if it did so
-before a tanh (locomotion), and is otherwise fitted to the actions (AntMaze: what is recorded there
-is before clipping, and depends on the waypoint, which no learner sees).
+before a tanh and one policy collected it (locomotion), and is otherwise fitted to the actions
+(AntMaze: what is recorded there is before clipping, and depends on the waypoint, which no learner
+sees). Where several policies collected (medium-expert), a row's record is that of one of them, but
+β(a|s) is their mixture.
 """
 
 from __future__ import annotations
@@ -34,7 +36,11 @@ from hetero_bench.heteroskedasticity import (
     ContinuousHeteroskedasticity,
     continuous_heteroskedasticity,
 )
-from hetero_bench.heteroskedasticity.policies import GaussianPolicy, has_exact_behaviour
+from hetero_bench.heteroskedasticity.policies import (
+    GaussianPolicy,
+    collecting_policies,
+    has_exact_behaviour,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Diagnostic:
     """Files run.json that training wrote, or folders that are searched for them."""
     behaviour: BehaviourSource | None = None
     """Where β comes from: exact, as recorded, or fitted; by default exact if recorded before a
-    tanh."""
+    tanh, of one policy."""
     seed: int = 0
     """Of the fit of β."""
     register: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -142,11 +148,13 @@ def policy_heteroskedasticity(
     Args:
         dataset: What the policy was trained on, or another one with its observations and actions.
         actor: The policy.
-        behaviour: ``exact`` or ``fitted``; by default exact if recorded before a tanh.
+        behaviour: ``exact`` or ``fitted``; by default exact if recorded before a tanh, and the
+            recipe names one policy.
         seed: Of the fit.
     """
     if behaviour is None:
-        behaviour = "exact" if has_exact_behaviour(dataset, "tanh") else "fitted"
+        known = collecting_policies(dataset.spec) == 1 and has_exact_behaviour(dataset, "tanh")
+        behaviour = "exact" if known else "fitted"
     return continuous_heteroskedasticity(
         dataset, before_tanh(actor), behaviour=behaviour, squash="tanh", seed=seed
     )

@@ -43,6 +43,7 @@ class Ledger(BaseModel):
         fine_tuning: Settings of the fine-tuning of that plan's population, if this is its ledger.
         step: Gradient steps taken, those of training not counted in fine-tuning.
         wall_seconds: Time spent, interruptions left out.
+        refresh_seconds: The part of it spent on what agents compute anew every few updates.
         log: Training curves.
         evaluations: (P,) lists of each member's evaluations.
         diverged: Step by which a member had become non-finite, by its number.
@@ -59,6 +60,7 @@ class Ledger(BaseModel):
     fine_tuning: dict[str, Any] | None = None
     step: int = 0
     wall_seconds: float = 0.0
+    refresh_seconds: float = 0.0
     log: list[LogEntry] = []
     evaluations: list[list[EvaluationRecord]]
     diverged: dict[int, int] = {}
@@ -138,6 +140,7 @@ class Ledger(BaseModel):
             budget=Budget(
                 steps=plan.steps + (self.fine_tuning or {}).get("steps", 0),
                 wall_seconds=self.wall_seconds,
+                refresh_seconds=self.refresh_seconds,
                 members=len(plan.members),
                 device=device_name((self.fine_tuning or {}).get("device", plan.device)),
                 precision=plan.precision,

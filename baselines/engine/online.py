@@ -82,6 +82,7 @@ class FineTuningSession(Session):
                 "evaluations": [each[-1:] for each in trained.evaluations],
                 "diverged": dict(trained.diverged),
                 "wall_seconds": trained.wall_seconds,
+                "refresh_seconds": trained.refresh_seconds,
             }
         )
         super().__init__(tuning, plan, beginning, out, display, earlier_steps=plan.steps)

@@ -40,8 +40,7 @@ class Trainer:
         data: The members' transitions.
         agent: The members' learners.
         batches: The members' stream of batches.
-        seconds: Time spent so far in :meth:`advance`.
-        refresh_seconds: The part of it spent in what the agent computes anew every few updates.
+        refresh_seconds: Time spent so far on what the agent computes anew every few updates.
 
     Raises:
         ValueError: If the method is not made for the datasets' actions, or members differ in
@@ -82,7 +81,7 @@ class Trainer:
         self._totals: dict[str, Tensor] = {}
         self._metrics_of: dict[Hashable, list[str]] = {}
         self._counts: Counter[str] = Counter()
-        self.seconds = self.refresh_seconds = 0.0
+        self.refresh_seconds = 0.0
         self._captured = None
         if capture and self.data.device.type == "cuda":
             self._captured = CapturedUpdates(self._update, self.data.device)
@@ -105,7 +104,6 @@ class Trainer:
 
     def advance(self, updates: int) -> None:
         """Takes gradient steps without host synchronisation."""
-        begun = time.perf_counter()
         with self.precision:
             while updates > 0:
                 step = int(self._step)
@@ -121,7 +119,6 @@ class Trainer:
                     self._counts.update(self._metrics_of[phase])
                 self._step += together
                 updates -= together
-        self.seconds += time.perf_counter() - begun
 
     def _phase(self, step: int) -> Hashable:
         return self.agent.phase(step) if isinstance(self.agent, PhasedAgent) else None

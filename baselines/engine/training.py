@@ -194,6 +194,7 @@ class TrainingSession(Session):
         if self.saved is not None:
             restore(trainer.state_dict(), self.saved)
             self._say_resuming()
+        refreshed = ledger.refresh_seconds
         clock = saved_at = time.perf_counter()
         evaluators = Evaluators(plan, evaluation_workers, display.paused)
         with display.running(ledger.step), evaluators:
@@ -212,6 +213,7 @@ class TrainingSession(Session):
                 self._take_evaluations(evaluators, curves)
                 now = time.perf_counter()
                 ledger.wall_seconds += now - clock
+                ledger.refresh_seconds = refreshed + trainer.refresh_seconds
                 clock = now
                 due = stop == plan.steps or now - saved_at >= checkpoint_seconds
                 if due and evaluators.step in (None, stop):
@@ -223,6 +225,6 @@ class TrainingSession(Session):
                 self._save(trainer.state_dict())
         if curves is not None:
             curves.close()
-        if trainer.refresh_seconds > 0.0:
-            share = trainer.refresh_seconds / trainer.seconds
-            display.say(f"{display.title}: {share:.1%} of training time went into refreshing")
+        if ledger.refresh_seconds > 0.0:
+            share = ledger.refresh_seconds / ledger.wall_seconds
+            display.say(f"{display.title}: {share:.1%} of the time went into refreshing")

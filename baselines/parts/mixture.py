@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians by expectation maximisation, many at once.
+"""Mixtures of Gaussians by expectation maximisation, many at once: Eq. 11 and Algorithm 1 of C4.
 
 Dempster, Laird and Rubin, "Maximum Likelihood from Incomplete Data via the EM Algorithm", 1977;
 Bishop, "Pattern Recognition and Machine Learning", 2006, Section 9.2. ``G`` mixtures of ``K``
@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 
 
 class Mixture(NamedTuple):
-    """``p(y) = Σ_z p_z N(y | μ_z, Ω_z)``."""
+    """``p(y) = Σ_z p_z N(y | μ_z, Ω_z)`` (C4, Eq. 11)."""
 
     log_weights: Tensor  # (G, K) log p_z
     means: Tensor  # (G, K, D) μ_z
@@ -47,7 +47,7 @@ def log_joint(points: Tensor, mixture: Mixture) -> Tensor:
 
 
 def expectation(points: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
-    """The E-step: ``r_iz ∝ p_z N(y_i | μ_z, Ω_z)``.
+    """The E-step of Algorithm 1: ``r_iz ∝ p_z N(y_i | μ_z, Ω_z)``.
 
     Args:
         points: (G, n, D) y.
@@ -61,7 +61,7 @@ def expectation(points: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
 
 
 def maximisation(points: Tensor, responsibilities: Tensor, ridge: Tensor) -> Mixture:
-    """The M-step: ``p_z = N_z / n``, and weighted means and covariances, ``Ω_z + εI``.
+    """The M-step of Algorithm 1: ``p_z = N_z / n``, weighted means, covariances ``Ω_z + εI``.
 
     Args:
         points: (G, n, D) y.

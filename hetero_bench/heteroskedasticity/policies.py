@@ -15,6 +15,8 @@ from hetero_bench.heteroskedasticity.marginal_fit import (
     choose_rows,
     fit_gaussians,
 )
+from hetero_bench.registry import whole_spec
+from hetero_bench.spec import DatasetSpec
 
 CONTROLLER_STD = 0.1
 """Standard deviation of the default π around the noise-free controller."""
@@ -61,6 +63,16 @@ PolicyPair = Callable[[slice], tuple[Gaussians, Gaussians]]
 def has_exact_behaviour(dataset: Dataset, squash: Squash = "clip") -> bool:
     """Whether a dataset stores the Gaussians before ``squash`` that its actions came from."""
     return _unknown(dataset, squash) is None
+
+
+def collecting_policies(spec: DatasetSpec) -> int | None:
+    """Returns how many policies the recipe of a dataset names; None where it names none.
+
+    What several of them record is a component of their mixture, and the mixture is β.
+    """
+    recipe = whole_spec(spec).recipe
+    policies = None if recipe is None else recipe.parameters.get("policies")
+    return None if policies is None else len(policies)
 
 
 def _unknown(dataset: Dataset, squash: Squash) -> str | None:

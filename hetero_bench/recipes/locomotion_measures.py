@@ -10,10 +10,13 @@ from hetero_bench.arrays import EpisodeArrays
 from hetero_bench.dataset import Dataset
 from hetero_bench.heteroskedasticity import continuous_heteroskedasticity
 from hetero_bench.heteroskedasticity.marginal_fit import FitSettings
+from hetero_bench.heteroskedasticity.policies import collecting_policies
 from hetero_bench.provenance import Provenance
 from hetero_bench.recipes.squashed_policy import SquashedGaussianMLP
 from hetero_bench.spec import DatasetSpec
 
+OF_SEVERAL = ", of the policy that collected the row"
+"""What the exact behaviour of data of several policies is."""
 _SMALLEST = 1e-6
 
 
@@ -32,7 +35,8 @@ def heteroskedasticity_against(
     """Measures how unevenly the behaviour varies, with the expert as π.
 
     The behaviour is exact where the Gaussians before the tanh are recorded, else fitted to the
-    actions; see :mod:`hetero_bench.heteroskedasticity.continuous`.
+    actions; see :mod:`hetero_bench.heteroskedasticity.continuous`. Where several policies collected
+    it is, row by row, the one that did, not their mixture.
 
     Args:
         expert: The final policy, stochastic.
@@ -54,9 +58,10 @@ def heteroskedasticity_against(
     provenance = Provenance(status="unpinned", source="build", digest="", made_at="")
     dataset = Dataset(spec=spec, arrays=arrays, provenance=provenance)
     measured = continuous_heteroskedasticity(dataset, policy, squash="tanh", settings=settings)
+    several = measured.behaviour == "exact" and collecting_policies(spec) not in (None, 1)
     return {
         "policy": "expert; where log(1 + D) exceeds 20, it counts as 20",
-        "behaviour": measured.behaviour,
+        "behaviour": measured.behaviour + (OF_SEVERAL if several else ""),
         "std_of_D": _rounded(measured.std),
         "maximum_of_D": _rounded(measured.maximum),
         "std_of_log_1_plus_D": _rounded(measured.log_summary.std),

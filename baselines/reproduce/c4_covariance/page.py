@@ -17,6 +17,8 @@ TEMPLATE = Path(__file__).with_name("page.md.jinja")
 DPI = 110
 GRADIENTS = {"exact": "input gradients", "feature": "features"}
 """What cross covariances are of, by the names of the measures."""
+CLUSTER_FIGURES = {"cql": 12, "td3_bc": 13}
+"""The paper's pictures of clusters, by backbone."""
 
 
 def write_page(studies: list[Study], page: Path) -> list[Path]:
@@ -43,9 +45,15 @@ def render(studies: list[Study], folder: str) -> str:
     return fill_template(
         TEMPLATE,
         studies=[
-            {"study": study, "rows": claim_rows(study), "backbone": figures.backbone_arm(study)}
+            {
+                "study": study,
+                "rows": claim_rows(study),
+                "backbone": figures.backbone_arm(study),
+                "cluster_figure": CLUSTER_FIGURES[study.backbone],
+            }
             for study in studies
         ],
+        figures=sorted({1, 11, *(CLUSTER_FIGURES[study.backbone] for study in studies)}),
         folder=folder,
         options=command_options(studies),
         seeds=len(studies[0].seeds),
