@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from baselines.parts.quantiles import quantile
@@ -47,10 +46,8 @@ def weight_metrics(advantages: Tensor, tau: Tensor, weights: Tensor) -> dict[str
         weights: (P, B) g.
     """
     exponents, (low, high) = -advantages / tau[:, None], EXPONENT_RANGE
-    # As a tensor on the device: a number would be copied there, which a CUDA graph cannot capture.
     percentiles = {
-        f"advantage_{percent}": quantile(advantages, percent / 100)
-        for percent in PERCENTILES
+        f"advantage_{percent}": quantile(advantages, percent / 100) for percent in PERCENTILES
     }
     return {
         "advantage": advantages.mean(-1),
