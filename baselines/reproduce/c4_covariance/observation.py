@@ -139,6 +139,7 @@ def observe(
             ]
             for key, values in measures.items():
                 curves.setdefault(key, []).append(values)
+            print(f"{method.title}: step {stop:,} of {steps:,}", flush=True)
             if arm == C4 and stop in pictured:
                 clusters.append(_clusters(trainer, stop))
         arms[arm] = curves
