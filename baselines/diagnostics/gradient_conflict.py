@@ -155,11 +155,13 @@ def measurements(runs: Sequence[TrainedRun], batches: int) -> Iterator[Measureme
     """
     populations = {id(each.population): each.population for each in runs}
     found = {
-        key: {moments: measure(population.trainer, batches, moments) for moments in MOMENTS}
+        (key, moments): measure(population.trainer, batches, moments)
         for key, population in populations.items()
+        for moments in MOMENTS
     }
     for each in runs:
-        for moments, of_members in found[id(each.population)].items():
+        for moments in MOMENTS:
+            of_members = found[id(each.population), moments]
             if each.number in of_members:
                 kind, dd, vsd = of_members[each.number]
                 yield Measurement(
@@ -201,8 +203,8 @@ def measure(
                 kinds[number] = each.kind
                 sums[number] = sums.get(number, 0.0) + conflict
     return {
-        number: (kinds[number], *(float(value) / batches for value in total))
-        for number, total in sums.items()
+        number: (kinds[number], float(dd) / batches, float(vsd) / batches)
+        for number, (dd, vsd) in sums.items()
     }
 
 

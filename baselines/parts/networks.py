@@ -56,8 +56,9 @@ class LastLayer(torch.autograd.Function):
         return torch.baddbmm(bias, widened, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients by ``x``, ``weight`` and ``bias``."""
+        (gradient,) = grad_outputs
         widened, weight = ctx.saved_tensors
         by_x = by_weight = by_bias = None
         if ctx.needs_input_grad[0]:

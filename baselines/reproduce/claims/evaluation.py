@@ -111,7 +111,7 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
     statements: list[Statement] = [(claim.direction, quantity)]
     if others:
         statements.append(("more", differences[0]))
-    verdicts = [decide(*each, enough=enough) for each in statements]
+    verdicts: list[Verdict] = [decide(*each, enough=enough) for each in statements]
     verdict, to_decide = all_of(verdicts), ""
     if verdict == "undecided":
         open_ones = [
