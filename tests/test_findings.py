@@ -252,7 +252,7 @@ def test_the_trace_under_c4_is_decided_by_seeds(tmp_path):
     found = findings.covariance_trace(ROOT / "docs" / "results")
     assert found.verdict == "undecided", "two seeds are too few"
     assert "on TD3+BC, `hopper-medium-replay-hb-10k-v0`, 2 seeds" in found.measured
-    (study,) = json.loads(values.read_text())
+    study = json.loads(values.read_text())[0]
 
     def with_traces(c4, other, seeds=5):
         for arm, measures in study["arms"].items():
