@@ -43,6 +43,8 @@ LONGEST_TAIL = 1.5
 """Largest tail of neighbour distances without far-off residuals, in tails of a normal distribution.
 In two to eight dimensions Student's t with five degrees of freedom has 1.2 to 1.4, with two 1.8 to
 2.3."""
+SHOWN_EVERY = 1_000
+"""Updates between two lines of progress."""
 SMALLEST_CLUSTER = 0.02
 """Least share of the residuals that is a cluster."""
 
@@ -226,7 +228,10 @@ class ResidualGeometry:
         trainer = Trainer(
             spar.METHOD, [Member(dataset, config, self.seed)], self.device, steps=self.steps
         )
-        trainer.advance(self.steps)
+        for begun in range(0, self.steps, SHOWN_EVERY):
+            done = min(begun + SHOWN_EVERY, self.steps)
+            trainer.advance(done - begun)
+            print(f"stage I: step {done:,} of {self.steps:,}", flush=True)
         found = residuals_of(trainer, self.residuals, self.seed)
         geometry = residual_geometry(found.residuals, found.actions, rho=self.rho)
         show(geometry, dataset.id, self.rho)
