@@ -32,7 +32,7 @@ from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member
 from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
-from baselines.parts.guided import Guided, GuidedFit
+from baselines.parts.guided import Guided, GuidedFit, guide_loss
 from baselines.parts.policies import DeterministicActor
 from baselines.parts.td3 import TD3, check_td3
 
@@ -146,11 +146,6 @@ def policy_loss(values: Tensor, distances: Tensor, penalty: Tensor) -> Tensor:
         penalty: (P,) β₁.
     """
     return penalty * distances.mean(-1) + guide_loss(values)
-
-
-def guide_loss(values: Tensor) -> Tensor:
-    """Returns the (P,) ``mean_B [-λ Q(s, π(s))]``, λ = 1 / mean |Q|."""
-    return -values.mean(-1) / values.detach().abs().mean(-1)
 
 
 class Agent:

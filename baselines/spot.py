@@ -33,7 +33,7 @@ from baselines.engine.method import Method
 from baselines.engine.preparation import as_configured
 from baselines.engine.random import MemberRandom
 from baselines.parts.density import Density
-from baselines.parts.guided import Guided, GuidedFit
+from baselines.parts.guided import Guided, GuidedFit, guide_loss
 from baselines.parts.policies import DeterministicActor
 from baselines.parts.quantiles import quantile
 from baselines.parts.td3 import TD3, check_td3
@@ -134,11 +134,6 @@ def policy_loss(values: Tensor, energies: Tensor, weight: Tensor) -> Tensor:
         weight: (P,) λ.
     """
     return guide_loss(values) + weight * energies.mean(-1)
-
-
-def guide_loss(values: Tensor) -> Tensor:
-    """Returns the (P,) ``mean_B [-Q_1(s, π(s))] / mean|Q_1|``."""
-    return -values.mean(-1) / values.detach().abs().mean(-1)
 
 
 def guided(

@@ -54,3 +54,12 @@ class GuidedAgent(Protocol):
         Hidden units are not dropped.
         """
         ...
+
+
+def guide_loss(values: Tensor) -> Tensor:
+    """Returns the (P,) ``mean_B [-Q(s, π(s))] / mean_B |Q|`` of TD3+BC with α = 1.
+
+    Args:
+        values: (P, B) Q(s, π(s)).
+    """
+    return -values.mean(-1) / values.detach().abs().mean(-1)
