@@ -30,8 +30,11 @@ What the paper leaves open or contradicts, and what is done here:
   regression as in IQL, which is the default. ``backup="base"`` is Algorithm 1.
 - Four critics for the data, four for guidance and four for the gate, of ten: {1-4}, {4-7}, {7-10}.
   V regresses on the smaller target of the first two, as IQL; ``aggregate="mean"`` on four.
-- σ_Q is the critics' deviation at (s, a_base), at least 0.001; w is at most 100. A state none of
-  whose candidates has weight is left out.
+- σ_Q is the critics' deviation at (s, a_base), at least 0.001. In fits w is at most 100, as in
+  IQL's code; with T = 0.3 that is reached from 1.4 σ_Q on, and weights as large make β small beside
+  them (``capped_share`` says how often). ω has no largest w, which would make most good candidates
+  alike. A state none of whose candidates has weight is left out.
+- Table 8 has a T for each task and not for each variant: on medium-replay data PROJ has MLP's, too.
 - Actions are clipped to [-1, 1] wherever they are judged or taken; regression targets are not.
   Residuals are the networks' outputs as they are. Squared distances and divergences are means over
   dimensions, for which β = 0.5 is usual. The target decoder moves with every update.
@@ -43,8 +46,8 @@ What the paper leaves open or contradicts, and what is done here:
   minimiser is the proposition's, one action for all z. ``elbo`` reads Algorithm 4's "weighted
   ELBO" at its word: candidates are encoded like data, z ~ q(z|s,Δa_k), and weighed by ω_k, which
   moves the generator's mass to the better ones and keeps them apart. Of two kinds of residuals a
-  generator makes the better one in 31% of its samples; 300 updates with λ_g = 10 later in 31%
-  (literal), 99% (cross) and 61% (elbo; tests/test_spar_guidance.py).
+  generator makes the better one in 31% of its samples; 300 guided updates with λ_g = 10 and
+  β = 0.05 later in 31% (literal), 99% (cross) and 61% (elbo; tests/test_spar_guidance.py).
 - The share of stage II that PLAS spends on its generator is not stated; half of it here. Its filter
   is hard on every task, as Algorithm 3 has it. Adam makes PLAS all but indifferent to λ_g > 0.
 - Appendix C.1.2 has two expectiles: τ, which is V's here, and ``iql_tau`` = 0.7, as well as an
@@ -67,6 +70,7 @@ from baselines.engine.checks import check_choice, check_preparation, check_range
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Actor, Method
+from baselines.engine.precision import MatmulPrecision
 from baselines.engine.preparation import as_configured
 from baselines.parts.guided import Guided
 from baselines.parts.residual_anchor import Aggregate, Anchor, Backup, BaseKind, JudgedRows
@@ -184,9 +188,9 @@ class Config:
         check_range(self, "discount", 0.0, 1.0)
         check_range(self, "critics", 2, whole=True)
         check_range(self, "subset", 2, self.critics, whole=True)
-        for name, low in (("stage1_steps", 1), ("generator_steps", 0)):
+        for name in ("stage1_steps", "generator_steps"):
             if getattr(self, name) is not None:
-                check_range(self, name, low, whole=True)
+                check_range(self, name, 1, whole=True)
 
 
 REGRESSION = {"variant": "mlp", "temperature": 1.0}
@@ -238,7 +242,7 @@ class Agent:
         self.stage1_steps: int = half if stage1 is None else stage1
         generator = shared(configs, "generator_steps")
         rest = max(steps - self.stage1_steps, 0)
-        self.generator_steps: int = rest // 2 if generator is None else generator
+        self.generator_steps: int = max(rest // 2, 1) if generator is None else generator
         self.period: int = shared(configs, "guide_period")
         self.active = torch.ones(len(configs), dtype=torch.bool, device=device)
         self._check_steps()
@@ -300,7 +304,7 @@ class Agent:
             2,
             first=update == 0,
             guided=(update + 1) % self.period == 0,
-            steered=update >= self.generator_steps,
+            steered="plas" in self.rectifiers and update >= self.generator_steps,
         )
 
     def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
@@ -311,7 +315,9 @@ class Agent:
             self.active.logical_and_(self.anchor.active.index_select(0, self.groups))
             return {name: each.index_select(0, self.groups) for name, each in metrics.items()}
         if phase.first and self.rectifiers:
-            self.rows.fill(self.anchor)
+            # Once, for good, and the sign of small differences decides.
+            with MatmulPrecision("fp32", self.active.device):
+                self.rows.fill(self.anchor)
         metrics = {"loss": torch.zeros(len(self.active), device=self.active.device)}
         for rectifiers in self.rectifiers.values():
             seen = rectifiers.see(batch, self.rows)

@@ -42,6 +42,7 @@ EACH = pytest.mark.parametrize("kind", VARIANTS)
 FIRST = Phase(2, first=True)
 GUIDED = Phase(2, guided=True)
 STEERED = Phase(2, steered=True)
+LOOKED_AT = Phase(2, guided=True, steered=True)
 ROWS = 16
 
 

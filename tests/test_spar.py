@@ -34,6 +34,7 @@ def test_phases():
         "stage II, guidance",
         "stage II, guidance, latent policy",
     ]
+    assert not any(make().phase(step).steered for step in range(16))
 
 
 def test_members_that_differ_in_stage_two_alone_share_stage_one():
@@ -143,6 +144,7 @@ def test_stages_have_half_of_the_run_each_unless_told_otherwise():
         ("generator_target", 1.5),
         ("generator_sizes", [8]),
         ("stage1_steps", 0),
+        ("generator_steps", 0),
         ("generator_steps", 0.5),
     ],
 )

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from baselines.engine.precision import MatmulPrecision
 from baselines.parts.gaussian import LARGEST_ACTION
 from baselines.parts.residual_rectifiers import Phase
 from tests.continuous import as_double, assert_gradient, gradient, moved, plain, snapshot
-from tests.spar_cases import DATA, GUIDE, SMALL, batch_of, critic_values, make, opened, seen
+from tests.spar_cases import DATA, FIRST, GUIDE, SMALL, batch_of, critic_values, make, opened, seen
 from tests.toy import point
 
 
@@ -97,6 +98,17 @@ def test_a_gaussian_base_policy_is_fitted_by_likelihood_and_anchors_at_its_mode(
 def test_critics_are_those_of_the_paper():
     subsets = make(replace(SMALL, critics=10, subset=4)).anchor.subsets
     assert subsets == (slice(0, 4), slice(3, 7), slice(6, 10))
+
+
+def test_the_dataset_is_judged_in_full_precision():
+    agent = make()
+    with MatmulPrecision("bf16", "cpu"):
+        agent.update(batch_of(agent), FIRST)
+        judged = agent.rows.columns.clone()
+        agent.rows.fill(agent.anchor)
+        assert not torch.equal(judged, agent.rows.columns)
+    agent.rows.fill(agent.anchor)
+    assert torch.equal(judged, agent.rows.columns)
 
 
 def test_long_gradients_are_shortened():

@@ -74,8 +74,13 @@ def test_shares_sum_to_one_where_a_candidate_has_weight():
     assert hard[1:].tolist() == [[0, 0, 0], [0, 0, 0]], "no candidate gains: the state is left out"
     torch.testing.assert_close(soft.sum(-1), torch.ones(3))
     torch.testing.assert_close(soft, (advantages[0] / 0.5).softmax(-1))
-    capped = weighting(0.1).shares(torch.tensor([[[5.0, 9.0, 0.0]]]))[0, 0]
-    assert capped.tolist() == pytest.approx([100 / 201, 100 / 201, 1 / 201])
+
+
+def test_weights_have_a_largest_and_shares_have_not():
+    advantages = torch.tensor([[[5.0, 5.1, 0.0]]])
+    assert weighting(0.1).weights(advantages)[0, 0].tolist() == pytest.approx([100, 100, 1])
+    shares = weighting(0.1).shares(advantages)[0, 0]
+    assert shares.tolist() == pytest.approx([1 / (1 + math.e), math.e / (1 + math.e), 0.0])
 
 
 def test_the_minimiser_of_the_guidance_is_the_convex_combination():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -20,6 +19,7 @@ from tests.spar_cases import (
     FIRST,
     GUIDE,
     GUIDED,
+    LOOKED_AT,
     ROWS,
     SMALL,
     STEERED,
@@ -40,7 +40,7 @@ def test_stage_two_moves_residuals_alone(kind):
     """No gradient and no moving average reaches stage I; a fixed generator stays."""
     agent = opened(VARIANTS[kind])
     prefix, target = f"residual.{kind}.", {"target"} if "proj" in kind else set()
-    for phase in (Phase(2), GUIDED, STEERED):
+    for phase in (Phase(2), GUIDED, STEERED, LOOKED_AT):
         before = snapshot(agent)
         metrics = agent.update(batch_of(agent), phase)
         pilot = kind == "plas" and phase.steered
@@ -48,7 +48,8 @@ def test_stage_two_moves_residuals_alone(kind):
         assert moved(agent, before) == {prefix + name for name in expected}
         assert metrics["loss"].shape == (1,)
         assert not any(value.requires_grad for value in metrics.values())
-        assert ("gate_accepted" in metrics) == phase.guided
+        proposes = kind != "plas" or phase.steered
+        assert ("gate_accepted" in metrics) == (phase.guided and proposes)
 
 
 @EACH
@@ -88,8 +89,7 @@ def test_the_gradient_of_mlp_is_that_of_equation_7():
     residual.parameters.data.mul_(3.0)  # some actions beyond the bounds
     theta, total = as_double(residual.parameters), 0.0
     for p, (weight, penalty) in enumerate(((0.5, 0.7), (3.0, 2.0))):
-        states, base, target, _ = seen(agent, batch, p)
-        _, _, _, weights = seen(agent, batch, p)
+        states, base, target, weights = seen(agent, batch, p)
         if p == 1:
             std = critic_values(agent, p, DATA, states, base).std(0, correction=0).clamp(min=1e-3)
             q = [robust(agent, p, DATA, states, each, penalty) for each in (base + target, base)]
@@ -162,7 +162,7 @@ def test_the_gradient_of_proj_is_that_of_equations_2_9_and_10(guidance):
     for k in range(4):
         made.append(decoded(residual, target, states, base, latents[:, k]).detach())
         value = robust(agent, 0, GUIDE, states, (base + made[k]).clamp(-1, 1))
-        logits.append(((value - base_value) / std).clamp(max=math.log(100.0)))
+        logits.append((value - base_value) / std)
     shares = torch.stack(logits, -1).softmax(-1)
     guide = 0.0
     for k in range(4):
@@ -207,6 +207,35 @@ def test_a_decoder_that_equals_its_target_is_not_guided_by_equation_10_as_writte
         gradients[guidance] = gradient(loss.sum(), residual.parameters).abs().max().item()
     assert gradients["literal"] == 0.0
     assert min(gradients["cross"], gradients["elbo"]) > 1e-4
+
+
+@pytest.mark.parametrize("guidance", ["literal", "cross", "elbo"])
+def test_states_without_a_candidate_of_weight_are_left_out(guidance):
+    agent = opened(replace(VARIANTS[f"proj-{guidance}"], filtering="hard"))
+    rectifiers = agent.rectifiers[f"proj-{guidance}"]
+    residual, view = rectifiers.residual, rectifiers.see(batch_of(agent), agent.rows)
+    residual.target.mul_(1.3)
+    latents, noise, uniforms = residual.guide_numbers(ROWS)
+    losses = []
+    for worth in (1e6, -1e6):  # of base actions in the second half of the batch
+        base_values = view.base_values.clone()
+        base_values[:, ROWS // 2 :] = worth
+        batch = view._replace(base_values=base_values)
+        samples = residual.draw(batch, latents)
+        if worth > 0.0:
+            assert samples.shares[:, ROWS // 2 :].abs().max() == 0.0
+        first = [each[:, : ROWS // 2] for each in batch]
+        first = residual.guide_loss(
+            residual.parameters,
+            type(batch)(*first),
+            type(samples)(*(each[:, : ROWS // 2] for each in samples)),
+            noise[:, : ROWS // 2],
+            uniforms[:, : ROWS // 2],
+        )
+        whole = residual.guide_loss(residual.parameters, batch, samples, noise, uniforms)
+        losses.append((2.0 * whole - first).item())
+    assert losses[0] == pytest.approx(0.0, abs=1e-6)
+    assert losses[1] > 1e-4
 
 
 def test_proj_without_guidance_is_cvae_bit_for_bit():

@@ -104,7 +104,8 @@ class Projector(Generator):
             encoded = with_repeated_context(self.encoder, encoder, batch.context, targets)
             mean, log_std = posterior(encoded)
             latents = mean + log_std.exp() * noise
-            divergences = self.kl_weight * divergence(mean, log_std).mean((-3, -2, -1))
+            per_state = divergence(mean, log_std).mean((-2, -1))
+            divergences = self.kl_weight * (shares.sum(-1) * per_state).mean(-1)
         residuals = with_repeated_context(self.decoder, decoder, batch.context, latents)
         return imitation_loss(residuals, targets, shares) + divergences
 
@@ -148,10 +149,13 @@ class Projector(Generator):
         latents, noise, uniforms = self.guide_numbers(batch.weights.shape[1])
         samples = self.draw(batch, latents)
         loss = self.guide_loss(self.parameters, batch, samples, noise, uniforms)
+        guided = samples.shares.sum(-1).mean(-1)
+        effective = samples.shares.square().sum(-1).reciprocal().nan_to_num(posinf=0.0)
         metrics = {
             "imitation_loss": loss,
             "guide_advantage": (samples.shares * samples.advantages).sum(-1).mean(-1),
-            "guided_states": samples.shares.sum(-1).mean(-1),
+            "guided_states": guided,
+            "effective_candidates": effective.mean(-1) / guided.clamp(min=1e-6),
         }
         return self.guide_weight * loss, metrics
 
@@ -212,6 +216,10 @@ class LatentPilot(Generator):
         loss = self.guide_weight * guide
         minimise_clipped(self.pilot_optimiser, loss, active, self.clip)
         return {"loss": loss, "pilot_loss": guide}
+
+    def proposes(self, steered: bool) -> bool:
+        """Returns whether what is proposed is trained in such an update."""
+        return steered
 
     def ready(self) -> bool:
         """Returns whether the latent policy has taken a step."""

@@ -17,7 +17,7 @@ from torch import Tensor
 STD_FLOOR = 1e-3
 """Smallest σ_Q that advantages are divided by."""
 LARGEST_WEIGHT = 100.0
-"""Largest exponential weight w, as in IQL."""
+"""Largest exponential weight w of a fit, as in IQL."""
 VALUE_OFFSET = 1e-8
 """ε of Eq. 12."""
 
@@ -65,18 +65,18 @@ class Weighting:
         temperature, uniform, hard = (
             _spread(each, advantages) for each in (self.temperature, self.uniform, self.hard)
         )
-        exponents = (advantages / temperature).clamp(max=math.log(LARGEST_WEIGHT))
-        exponents = exponents.masked_fill(uniform, 0.0)
+        exponents = (advantages / temperature).masked_fill(uniform, 0.0)
         return exponents.masked_fill(hard & (advantages <= 0.0), -math.inf)
 
     def weights(self, advantages: Tensor) -> Tensor:
-        """Returns the (P, B) weights w of dataset actions with advantages Ã."""
-        return self.logarithms(advantages).exp()
+        """Returns the (P, B) weights w of dataset actions with advantages Ã, at most 100."""
+        return self.logarithms(advantages).clamp(max=math.log(LARGEST_WEIGHT)).exp()
 
     def shares(self, advantages: Tensor) -> Tensor:
         """Returns the (P, B, K) weights ω of Eq. 9: w over its sum in each state.
 
-        They sum to 1, and are 0 in a state none of whose candidates has weight.
+        They sum to 1, and are 0 in a state none of whose candidates has weight. Divided by their
+        sum, weights of any size are no danger: there is no largest one.
 
         Args:
             advantages: (P, B, K) Ã_k.

@@ -94,6 +94,10 @@ class Population(ABC):
         """Returns the two terms of Eq. 2 apart, None without guidance; see parts/guided.py."""
         return None
 
+    def proposes(self, steered: bool) -> bool:
+        """Returns whether what is proposed is trained in such an update."""
+        return True
+
     @abstractmethod
     def ready(self) -> bool:
         """Returns whether what is proposed has been trained at all."""

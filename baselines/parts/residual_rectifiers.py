@@ -18,6 +18,7 @@ from baselines.parts.residual_anchor import Anchor, Judge, JudgedRows
 from baselines.parts.residual_gate import RectifiedActor
 from baselines.parts.residual_guidance import LatentPilot, Projector
 from baselines.parts.residual_losses import (
+    LARGEST_WEIGHT,
     Weighting,
     normalised_advantages,
     rectified,
@@ -110,8 +111,10 @@ class Rectifiers:
         metrics = self.residual.update(batch, active, guided=phase.guided, steered=phase.steered)
         metrics["weight"] = batch.weights.mean(-1)
         metrics["weighted_share"] = (batch.weights > 0.0).float().mean(-1)
+        metrics["capped_share"] = (batch.weights >= LARGEST_WEIGHT).float().mean(-1)
         metrics["residual"] = torch.linalg.vector_norm(batch.residuals, dim=-1).mean(-1)
-        return metrics | (self.look_at_gate(batch) if phase.guided else {})
+        looks = phase.guided and self.residual.proposes(phase.steered)
+        return metrics | (self.look_at_gate(batch) if looks else {})
 
     @torch.no_grad()
     def look_at_gate(self, batch: ResidualBatch) -> dict[str, Tensor]:
