@@ -87,6 +87,7 @@ from baselines.parts.cross_covariance import (
     gradients,
     successive_inputs,
 )
+from baselines.parts.guided import Guided, GuidedAgent
 from baselines.parts.penalties import CriticPenalty
 from baselines.parts.policies import DeterministicActor
 from baselines.parts.td_residual import gradient_cosines
@@ -266,6 +267,10 @@ class Agent:
         if isinstance(self.backbone, PhasedAgent):
             return self.backbone.update(batch, phase)
         return self.backbone.update(batch)
+
+    def guided(self, batch: Batch) -> list[Guided]:
+        """Returns the terms of the backbone's policies, if they have both; see parts/guided.py."""
+        return self.backbone.guided(batch) if isinstance(self.backbone, GuidedAgent) else []
 
     def actor(self, member: int) -> DeterministicActor:
         """Returns a copy of one member's policy on the CPU."""

@@ -2,7 +2,10 @@
 
 The ablation of Section 5.4 and appendix B.3 of the paper; everything else is :mod:`baselines.car`.
 Energies are -log π(a|s) in the units of the autoencoder's, so that λ means the same; they differ
-from those by a constant, which a threshold would have to follow: it follows from the data.
+from those by a constant, which a threshold would have to follow: it follows from the data. An
+action within 1e-6 of a bound has the energy of that distance and no gradient: u = artanh(a) has no
+more digits there. A policy that is saturated so far is not drawn back by the density, as none is
+by the autoencoder where tanh itself is flat.
 """
 
 from __future__ import annotations

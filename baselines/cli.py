@@ -219,7 +219,9 @@ def _print_estimate(plan: Plan, cost: Estimate) -> None:
     print(f"members  {cost.members}: {len(seeds)} seeds on {', '.join(datasets)}")
     for label in labels:
         print(f"         {label}")
-    print(f"state    {_mebibytes(cost.state_bytes)} of parameters, targets and optimiser moments")
+    print(
+        f"state    {_mebibytes(cost.state_bytes)} of parameters and all else that checkpoints keep"
+    )
     print(f"data     {_mebibytes(cost.data_bytes)} of transitions on the device")
     for name, phase in cost.phases.items():
         which = f" for {phase.steps:,} steps of {name}" if len(cost.phases) > 1 else ""

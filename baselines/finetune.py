@@ -66,8 +66,8 @@ class FineTuneArguments:
         """Fine-tunes, and shows scores before and after."""
         for path in self.register:
             hetero_bench.register(path)
-        for population in _populations(self.runs):
-            tuning = FineTuning(
+        tunings = [
+            FineTuning(
                 population,
                 steps=self.steps,
                 noise=self.noise,
@@ -79,6 +79,9 @@ class FineTuneArguments:
                 log_every=self.log_every,
                 device=self.device,
             )
+            for population in _populations(self.runs)
+        ]
+        for tuning in tunings:
             runs = fine_tune(tuning, self.out, overwrite=self.overwrite)
             Console().print(score_table(tuning, runs))
 

@@ -79,7 +79,11 @@ def actors(arguments: Arguments, dataset: hetero_bench.Dataset) -> dict[str, Act
     """Returns policies by what the table calls them, BC first."""
     kind = action_kind(dataset)
     methods = [each for each in list_methods() if each.actions == kind]
-    wanted = {"bc", *(arguments.methods or [each.name for each in methods])}
+    names = [each.name for each in methods]
+    unknown = [name for name in arguments.methods if name not in names]
+    if unknown:
+        raise ValueError(f"no methods {', '.join(unknown)}; there are {', '.join(names)}")
+    wanted = {"bc", *(arguments.methods or names)}
     found: dict[str, Actor] = {}
     for method in sorted(methods, key=lambda each: each.name != "bc"):
         if method.name in wanted:

@@ -41,6 +41,15 @@ def test_actions_at_their_bounds_have_finite_energies_and_gradients():
     assert gradient.isfinite().all()
 
 
+def test_a_gaussian_draws_a_policy_back_until_its_action_has_no_more_digits():
+    _, model = make(seeds=(0,))
+    for u, drawn in ((3.0, True), (6.5, True), (8.0, False)):
+        before = torch.full((1, 3, 2), u, requires_grad=True)
+        energies = model.of_policy(random(1, 3, 2), before.tanh(), torch.empty(1, 3, 0))
+        (gradient,) = torch.autograd.grad(energies.sum(), before)
+        assert (gradient > 0.1).all() if drawn else (gradient == 0.0).all()
+
+
 def test_gradients_against_finite_differences():
     _, model = make(seeds=(0,), sizes=(6,))
     parameters = model.parameters.detach().double().requires_grad_()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from baselines.reproduce.fine_tuning import TIER, Reproduction
 from baselines.tiers import TIERS, Cells, Tier
 from hetero_bench.runs import read_run_file
@@ -30,3 +32,10 @@ def test_the_study_trains_fine_tunes_and_writes_the_page(tmp_path, monkeypatch, 
     study.run()
     assert (tmp_path / "page.md").read_text() == text
     assert capsys.readouterr().out.count("page.md") == 2
+
+
+def test_methods_that_cannot_are_refused_before_anything_is_trained(tmp_path):
+    study = Reproduction(methods=("iql", "td3_bc"), work=tmp_path / "work")
+    with pytest.raises(ValueError, match=r"TD3\+BC cannot be fine-tuned"):
+        study.run()
+    assert not (tmp_path / "work").exists()

@@ -60,7 +60,8 @@ def test_both_readings_of_the_schedule(dataset, tmp_path):
 
 def test_what_is_out_of_range_is_refused(dataset, tmp_path):
     trained = population(dataset, tmp_path)
-    for name, value in {"steps": 0, "cut_every": 0, "noise": -0.1, "floor": 2.0}.items():
+    wrong = [("steps", 0), ("cut_every", 0), ("noise", -0.1), ("noise", np.inf), ("floor", 2.0)]
+    for name, value in wrong:
         with pytest.raises(ValueError, match=f"{name} is {value}"):
             FineTuning(trained, **{"steps": 10, name: value})
 

@@ -10,8 +10,10 @@ import torch
 
 import hetero_bench
 from baselines import bc, spar, td3_bc
+from baselines.diagnostics import gradient_conflict as conflicts
 from baselines.diagnostics.gradient_conflict import GradientConflict, gradient_conflict, measure
 from baselines.diagnostics.spar import (
+    ResidualGeometry,
     Residuals,
     picture,
     residual_geometry,
@@ -143,18 +145,30 @@ def test_conflicts_of_spar_leave_the_population_as_it_is_and_literal_proj_confli
 
     before = learned()
     found = measure(trainer, batches=3)
-    assert [kind for kind, _, _ in found.values()] == ["mlp", "plas", "proj-literal", "proj-cross"]
+    assert [each.kind for each in found.values()] == ["mlp", "plas", "proj-literal", "proj-cross"]
     assert list(found) == [0, 1, 3, 4], "a generator without guidance is left out"
     for name, tensor in learned().items():
         assert torch.equal(before[name], tensor), name
-    assert np.isfinite([[dd, vsd] for _, dd, vsd in found.values()]).all()
-    literal = abs(found[3][1])
-    assert all(abs(found[number][1]) > 10 * literal for number in (0, 1))
+    assert np.isfinite([list(each.by_moments.values()) for each in found.values()]).all()
+    dd = {number: abs(each.by_moments["second"][0]) for number, each in found.items()}
+    assert min(dd[0], dd[1]) > 10 * dd[3]
+
+
+def test_all_ways_to_start_adam_see_the_same_noise(monkeypatch):
+    """Three equal ways give three equal answers, for a guidance that draws numbers."""
+    monkeypatch.setattr(conflicts, "MOMENTS", ("second", "none", "both"))
+    monkeypatch.setattr(
+        conflicts,
+        "gradient_conflict",
+        lambda terms, moments: gradient_conflict(terms, "second"),
+    )
+    (found,) = measure(spar_population(KINDS["proj-cross"]), batches=2).values()
+    assert found.by_moments["second"] == found.by_moments["none"] == found.by_moments["both"]
 
 
 def test_conflicts_of_seeds_are_kept_apart():
     found = measure(spar_population(KINDS["mlp"], seeds=(3, 4)), batches=1)
-    assert found[0][1] != found[1][1]
+    assert found[0].by_moments["second"] != found[1].by_moments["second"]
 
 
 SMALL_TD3 = {"hidden_sizes": (8,), "batch_size": 16, "policy_delay": 1}
@@ -165,6 +179,7 @@ SMALL_DENSITY = {"dropout": 0.0, "density_sizes": (8,)}
     ("name", "changes"),
     [
         ("td3_bc", {}),
+        ("c4_td3_bc", {}),
         ("rebrac", {}),
         ("spot", SMALL_DENSITY | {"density_steps": 1, "density_weight": 0.7}),
         ("car", SMALL_DENSITY | {"warmup_steps": 1, "density_weight": 0.7}),
@@ -177,7 +192,8 @@ def test_the_terms_of_a_method_are_those_of_what_it_minimises(name, changes):
     trainer.advance(3)
     agent = trainer.agent
     batch = trainer.data.sample(MemberRandom([0], "test"), 16)
-    theta = agent.td3.policy.parameters
+    td3 = getattr(agent, "backbone", agent).td3
+    theta = td3.policy.parameters
     before = {key: each.clone() for key, each in flatten(agent.state_dict())}
     (found,) = agent.guided(batch)
     fitting, guiding = (
@@ -186,16 +202,16 @@ def test_the_terms_of_a_method_are_those_of_what_it_minimises(name, changes):
     )
     restore(agent.state_dict(), before)  # the same noise once more
     applied = []
-    optimiser = agent.td3.policy.optimiser
+    optimiser = td3.policy.optimiser
     optimiser.minimise = lambda loss, active: applied.extend(torch.autograd.grad(loss.sum(), theta))
-    agent.td3.improve_critics = lambda batch, active: {}
+    td3.improve_critics = lambda batch, active: {}
     agent.update(batch, agent.phase(4))
     torch.testing.assert_close(fitting + guiding, applied[0], rtol=1e-4, atol=1e-7)
     assert min(fitting.abs().max(), guiding.abs().max()) > 0.0
 
 
 def test_policies_that_only_climb_or_only_fit_have_no_conflict():
-    for name in ("bc", "iql", "edac"):
+    for name in ("bc", "iql", "c4_iql", "edac"):
         method = get_method(name, "continuous")
         config = replace(method.config(), hidden_sizes=(8,), batch_size=16)
         trainer = Trainer(method, [Member(point(episodes=5), config, 0)], "cpu", steps=2)
@@ -315,3 +331,15 @@ def test_conflicts_of_trained_runs(tmp_path, capsys):
     assert {(each["method"], each["seed"], each["steps"]) for each in found} == {("td3_bc", 3, 3)}
     assert [each["moments"] for each in found] == ["second", "both", "none"]
     assert "left out: 1 runs" in capsys.readouterr().out
+
+
+def test_a_geometry_that_makes_no_sense_is_refused():
+    few = clouds((0.0, 0.0), rows=10)
+    with pytest.raises(ValueError, match="10 residuals; expected more than 10"):
+        residual_geometry(few, few)
+    with pytest.raises(ValueError, match="all residuals are alike"):
+        residual_geometry(np.ones((50, 2)), clouds((0.0, 0.0), rows=50))
+    with pytest.raises(ValueError, match="rho is 1; expected"):
+        ResidualGeometry("hopper-medium-replay-hb-10k", rho=1.0).run()
+    with pytest.raises(ValueError, match="residuals is 9; expected more than 10"):
+        ResidualGeometry("hopper-medium-replay-hb-10k", residuals=9).run()

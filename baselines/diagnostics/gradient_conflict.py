@@ -12,8 +12,8 @@ little to do with the guidance; with none, Adam makes every gradient a step of f
 small it is. The default keeps the second moment, the scale that training has reached, and no
 momentum. The other two are shown beside it.
 
-Any policy whose loss has the two terms can be given: SPAR's, and those of TD3+BC, ReBRAC, SPOT and
-CAR. A policy that only climbs values, or only fits, has no such conflict.
+Any policy whose loss has the two terms can be given: SPAR's, and those of TD3+BC and what is built
+on it, ReBRAC, SPOT and CAR. A policy that only climbs values, or only fits, has no such conflict.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class Measurement:
 class GradientConflict:
     """Measure how the guidance of trained policies conflicts with their fit (SPAR, Table 3).
 
-    Runs of policies without guidance, such as SPAR's base policy, are left out.
+    Runs of policies without guidance, such as SPAR's base policy, are left out, and so are those
+    that were fine-tuned in an environment: the weights of their terms changed all the time.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -134,14 +135,19 @@ class GradientConflict:
 
     def run(self) -> None:
         """Prints a row per run and writes the file."""
+        if self.batches < 1:
+            raise ValueError(f"batches is {self.batches}; expected at least 1")
         for path in self.register:
             hetero_bench.register(path)
         runs = trained_runs(self.runs)
-        found = list(measurements(runs, self.batches))
+        offline = [each for each in runs if each.population.ledger.fine_tuning is None]
+        found = list(measurements(offline, self.batches))
         show(found)
-        left_out = len(runs) - len(found) // len(MOMENTS)
-        if left_out:
-            print(f"left out: {left_out} runs whose policies have no guidance, or no fit")
+        lacking = len(offline) - len(found) // len(MOMENTS)
+        if lacking:
+            print(f"left out: {lacking} runs whose policies have no guidance, or no fit")
+        if len(offline) < len(runs):
+            print(f"left out: {len(runs) - len(offline)} runs that were fine-tuned")
         if self.out is not None:
             write_file(self.out, json.dumps([asdict(each) for each in found], indent=1) + "\n")
 
@@ -154,41 +160,42 @@ def measurements(runs: Sequence[TrainedRun], batches: int) -> Iterator[Measureme
         batches: How many batches, of fresh transitions.
     """
     populations = {id(each.population): each.population for each in runs}
-    found = {
-        (key, moments): measure(population.trainer, batches, moments)
-        for key, population in populations.items()
-        for moments in MOMENTS
-    }
+    found = {key: measure(each.trainer, batches) for key, each in populations.items()}
     for each in runs:
-        for moments in MOMENTS:
-            of_members = found[id(each.population), moments]
-            if each.number in of_members:
-                kind, dd, vsd = of_members[each.number]
-                yield Measurement(
-                    run=str(each.path),
-                    method=each.run.method,
-                    kind=kind,
-                    dataset=each.member.dataset.id,
-                    setting=each.member.label,
-                    seed=each.run.seed,
-                    steps=each.population.plan.steps,
-                    moments=moments,
-                    dd=dd,
-                    vsd=vsd,
-                )
+        conflicts = found[id(each.population)].get(each.number)
+        if conflicts is None:
+            continue
+        for moments, (dd, vsd) in conflicts.by_moments.items():
+            yield Measurement(
+                run=str(each.path),
+                method=each.run.method,
+                kind=conflicts.kind,
+                dataset=each.member.dataset.id,
+                setting=each.member.label,
+                seed=each.run.seed,
+                steps=each.population.plan.steps,
+                moments=moments,
+                dd=dd,
+                vsd=vsd,
+            )
 
 
-def measure(
-    trainer: Trainer, batches: int, moments: Moments = "second"
-) -> dict[int, tuple[str, float, float]]:
-    """Returns kind, DD and VSD, means over batches, by the number of the member.
+class MemberConflicts(NamedTuple):
+    """What guidance does to the fit of one member, means over batches."""
 
-    Members whose policies do not have both terms are left out.
+    kind: str
+    by_moments: dict[Moments, tuple[float, float]]  # DD and VSD
+
+
+def measure(trainer: Trainer, batches: int) -> dict[int, MemberConflicts]:
+    """Returns what is found of each member, by its number.
+
+    All ways to start Adam's step see the same batches and noise. Members whose policies do not have
+    both terms are left out.
 
     Args:
         trainer: A population.
         batches: How many batches.
-        moments: What of Adam's state the step starts from.
     """
     agent = trainer.agent
     if not isinstance(agent, GuidedAgent):
@@ -198,13 +205,16 @@ def measure(
     sums: dict[int, np.ndarray] = {}
     for _ in range(batches):
         for each in agent.guided(trainer.data.sample(source, trainer.batch_size)):
-            conflicts = torch.stack(gradient_conflict(each.terms, moments)).T.cpu().numpy()
-            for number, conflict in zip(each.members, conflicts, strict=True):
+            found = [torch.stack(gradient_conflict(each.terms, moments)) for moments in MOMENTS]
+            of_members = torch.stack(found).movedim(-1, 0).cpu().numpy()
+            for number, conflicts in zip(each.members, of_members, strict=True):
                 kinds[number] = each.kind
-                sums[number] = sums.get(number, 0.0) + conflict
+                sums[number] = sums.get(number, 0.0) + conflicts
     return {
-        number: (kinds[number], float(dd) / batches, float(vsd) / batches)
-        for number, (dd, vsd) in sums.items()
+        number: MemberConflicts(
+            kinds[number], dict(zip(MOMENTS, map(tuple, (total / batches).tolist()), strict=True))
+        )
+        for number, total in sums.items()
     }
 
 

@@ -89,12 +89,19 @@ def residual_geometry(
         actions: (n, act) the dataset's actions.
         rho: ρ of Eq. 3.
         neighbours: k.
+
+    Raises:
+        ValueError: If there are no more than k residuals, or all are alike.
     """
     from scipy.spatial.distance import pdist
     from sklearn.cluster import HDBSCAN
 
+    if len(residuals) <= neighbours:
+        raise ValueError(f"{len(residuals)} residuals; expected more than {neighbours}")
     lengths = np.sort(np.linalg.norm(residuals, axis=1))
     eigenvalues = np.linalg.eigvalsh(np.atleast_2d(np.cov(residuals, rowvar=False)))
+    if not eigenvalues[-1] > 0.0:
+        raise ValueError("all residuals are alike; expected a cloud that has a geometry")
     normal = np.random.default_rng(0).normal(size=residuals.shape)
     normal *= np.sqrt(eigenvalues.clip(min=0.0))
     least = max(neighbours, round(SMALLEST_CLUSTER * len(residuals)))
@@ -219,6 +226,10 @@ class ResidualGeometry:
 
     def run(self) -> None:
         """Trains, prints the geometry, and writes the two files."""
+        if not 0.0 <= self.rho < 1.0:
+            raise ValueError(f"rho is {self.rho:g}; expected at least 0, less than 1")
+        if self.residuals <= NEIGHBOURS:
+            raise ValueError(f"residuals is {self.residuals}; expected more than {NEIGHBOURS}")
         for path in self.register:
             hetero_bench.register(path)
         dataset = hetero_bench.load(self.dataset)

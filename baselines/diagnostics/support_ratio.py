@@ -26,6 +26,7 @@ from rich.table import Table
 
 import hetero_bench
 from baselines.engine import Actor, TrainedRun, trained_runs
+from baselines.engine.preparation import action_kind
 from hetero_bench.atomic import write_file
 
 NEIGHBOURS = 10
@@ -130,7 +131,8 @@ class Measurement:
 class SupportRatio:
     """Measure how far trained policies' actions are from those of their dataset.
 
-    1 is as far as the dataset's actions are from each other, at their 95% quantile.
+    1 is as far as the dataset's actions are from each other, at their 95% quantile. Runs with
+    discrete actions are left out.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -150,8 +152,12 @@ class SupportRatio:
         """Prints a table and writes the file."""
         for path in self.register:
             hetero_bench.register(path)
-        found = [self._measured(trained) for trained in trained_runs(self.runs)]
+        runs = trained_runs(self.runs)
+        continuous = [each for each in runs if action_kind(each.member.dataset) == "continuous"]
+        found = [self._measured(each) for each in continuous]
         show(found)
+        if len(continuous) < len(runs):
+            print(f"left out: {len(runs) - len(continuous)} runs with discrete actions")
         if self.out is not None:
             write_file(self.out, json.dumps([asdict(each) for each in found], indent=1).encode())
 

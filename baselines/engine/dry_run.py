@@ -24,7 +24,7 @@ class Estimate:
 
     Attributes:
         members: ``P``.
-        state_bytes: Parameters, targets and optimiser moments of all members.
+        state_bytes: Parameters, targets, optimiser moments and what else a checkpoint has.
         data_bytes: The transitions on the device.
         training_seconds: Time for the plan's gradient steps.
         phases: The kinds of steps by name, such as ``critics / critics and policy`` where two

@@ -17,6 +17,7 @@ from torch import Tensor
 from baselines.engine.data import Batch
 from baselines.engine.ledger import FINE_TUNED
 from baselines.engine.members import Member
+from baselines.engine.method import Method
 from baselines.engine.trained import TrainedPopulation
 
 
@@ -40,6 +41,14 @@ class OnlineAgent(Protocol):
             Metrics by name, (P,) each, on the device; ``loss`` is among them.
         """
         ...
+
+
+def check_online(method: Method) -> None:
+    """Raises an error if a method cannot be fine-tuned in an environment."""
+    if not (isinstance(method.agent, type) and issubclass(method.agent, OnlineAgent)):
+        raise ValueError(
+            f"{method.title} cannot be fine-tuned in an environment; spot, car, car_g and iql can"
+        )
 
 
 @dataclass(frozen=True)
@@ -80,19 +89,14 @@ class FineTuning:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1")
-        for name, low, high in (("noise", 0, np.inf), ("floor", 0, 1), ("decay_share", 0, 1)):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; expected at least {low:g}, at most {high:g}"
-                )
+        if not 0.0 <= self.noise < np.inf:
+            raise ValueError(f"noise is {self.noise}; expected a finite number of at least 0")
+        for name in ("floor", "decay_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0, at most 1")
         if self.population.ledger.fine_tuning is not None:
             raise ValueError(f"{self.population.path} has been fine-tuned; give the trained runs")
-        agent = self.population.plan.method.agent
-        if not (isinstance(agent, type) and issubclass(agent, OnlineAgent)):
-            raise ValueError(
-                f"{self.population.plan.method.title} cannot be fine-tuned in an environment; "
-                "spot, car, car_g and iql can"
-            )
+        check_online(self.population.plan.method)
 
     def regulariser(self, step: int) -> float:
         """Returns the factor of the regulariser's weight in step number ``step`` (0, 1, ...)."""

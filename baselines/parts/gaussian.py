@@ -67,7 +67,7 @@ def sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor
 def log_density(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
     """Returns (...) log-densities of given (..., act) squashed actions in [-1, 1].
 
-    Actions beyond ``LARGEST_ACTION`` are clipped to it.
+    Actions beyond ``LARGEST_ACTION`` are clipped to it, and have no gradient.
     """
     u = actions.clamp(-LARGEST_ACTION, LARGEST_ACTION).atanh()
     return normal_log_density(mean, log_std, u) - log_tanh_slope(u).sum(-1)

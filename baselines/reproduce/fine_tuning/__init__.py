@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baselines.engine import Job, execute, trained_runs
-from baselines.engine.fine_tuning import FineTuning
+from baselines.engine.fine_tuning import FineTuning, check_online
 from baselines.engine.online import fine_tune
 from baselines.reproduce.fine_tuning.page import write_page
 from baselines.table import cells_of, jobs_of
@@ -47,7 +47,8 @@ class Reproduction:
         """Runs the reproduction.
 
         Raises:
-            ValueError: If the tier does not have a method on the dataset.
+            ValueError: If the tier does not have a method on the dataset, or one cannot be
+                fine-tuned.
         """
         tier = TIERS[TIER]
         cells = {each: list(cells_of(tier, [each], [self.dataset])) for each in self.methods}
@@ -57,6 +58,7 @@ class Reproduction:
                     f"the tier {TIER} has no cell of {method} on {self.dataset}; choose another "
                     "--dataset or other --methods"
                 )
+            check_online(found[0].method)
         jobs = [
             job
             for found in cells.values()
