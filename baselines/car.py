@@ -134,7 +134,7 @@ class Config:
             check_range(self, "threshold")
         check_range(self, "threshold_quantile", 0.0, 1.0)
         if self.warmup_steps is not None:
-            check_range(self, "warmup_steps", 0, whole=True)
+            check_range(self, "warmup_steps", 1, whole=True)
         check_range(self, "ring_factor", 0.0, open_low=True)
         check_range(self, "behaviour_rate", 0.0, open_low=True)
         check_range(self, "mix_rate", 0.0)

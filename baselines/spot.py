@@ -90,7 +90,7 @@ class Config:
         check_sizes(self, "density_sizes")
         check_range(self, "density_weight", 0.0)
         if self.density_steps is not None:
-            check_range(self, "density_steps", 0, whole=True)
+            check_range(self, "density_steps", 1, whole=True)
         check_range(self, "density_rate", 0.0, open_low=True)
         check_range(self, "dropout", 0.0, 0.99)
         check_choice(self, "small_outputs", (False, True))

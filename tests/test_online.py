@@ -340,7 +340,7 @@ def test_the_command_shows_scores_before_and_after(dataset, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_fine_tuning_improves_a_policy_that_was_held_back(form, dataset, tmp_path):
-    """By 600 steps in the environment; SPOT and CAR go from clones of the data (50) to 101."""
+    """By 600 steps in the environment, from scores of 39 to 63 to 97 and more."""
     rates = {"critic_rate": 3e-3, "policy_rate": 3e-3}
     changes = {
         "spot": {"density_weight": 5.0, "density_steps": 100, "density_rate": 3e-3, **rates},
@@ -356,4 +356,5 @@ def test_fine_tuning_improves_a_policy_that_was_held_back(form, dataset, tmp_pat
             dataset.spec.normalized_score(run.evaluations[which].returns).mean()
             for which in (0, -1)
         )
-        assert after > before + 5.0
+        assert before < 70.0
+        assert after > 90.0

@@ -61,7 +61,7 @@ def test_the_density_comes_first():
         *2 * ["critics", "critics and policy"],
         "critics",
     ]
-    assert make(replace(SMALL, density_steps=0)).phase(1) == "critics and policy"
+    assert make(replace(SMALL, density_steps=1)).phase(2) == "critics and policy"
 
 
 def test_a_run_that_ends_with_the_density_is_refused():
