@@ -15,15 +15,19 @@ from baselines import (
     bc,
     bc_discrete,
     c4,
+    car,
     cql,
     cql_discrete,
     dr3,
+    edac,
     iql,
     layer_norm,
     rebrac,
+    reds,
+    reds_discrete,
+    spot,
     td3_bc,
 )
-from baselines import reds_discrete as reds
 
 EVERY = {
     "learning_rate": [0.0, -1e-3, math.nan, math.inf, "fast", True],
@@ -41,7 +45,7 @@ CRITIC = {
 WRONG = {
     bc_discrete.Config: EVERY,
     cql_discrete.Config: {**EVERY, **POLICY, **CRITIC},
-    reds.Config: {
+    reds_discrete.Config: {
         **EVERY,
         **POLICY,
         **CRITIC,
@@ -129,6 +133,47 @@ WRONG |= {
     },
 }
 WHOLE = [0, -1, 2.5, math.nan, True]
+RATES = {"critic_rate": EVERY["learning_rate"], "policy_rate": EVERY["learning_rate"]}
+SPOT = {
+    **{name: values for name, values in ACTOR_CRITIC.items() if name != "learning_rate"},
+    **TD3,
+    **RATES,
+    "density_sizes": EVERY["hidden_sizes"],
+    "density_weight": [-0.1, math.inf],
+    "dropout": [-0.1, 1.0],
+    "small_outputs": ["yes"],
+}
+WRONG |= {
+    spot.Config: {
+        **SPOT,
+        "density_rate": EVERY["learning_rate"],
+        "density_steps": WHOLE,
+    },
+    car.Config: {
+        **SPOT,
+        "warmup_steps": WHOLE,
+        "threshold": [math.nan, math.inf],
+        "threshold_quantile": [-0.1, 1.1],
+        "ring_factor": [0.0, math.nan],
+        "behaviour_rate": EVERY["learning_rate"],
+        "mix_rate": [-1e-3, math.nan],
+        "density": ["flow"],
+        "propose_always": ["yes"],
+        "verify_at_mean": [None],
+    },
+    reds.Config: {
+        **WRONG[cql.Config],
+        "tau": [0.0, math.nan],
+        "rho_term": ["max"],
+        "rho_rate": EVERY["learning_rate"],
+    },
+    edac.Config: {
+        **{name: values for name, values in ACTOR_CRITIC.items() if name != "learning_rate"},
+        **RATES,
+        "ensemble": [1, 2.5],
+        "diversity": [-0.1, math.inf],
+    },
+}
 C4 = {
     "penalty_weight": [-0.1, math.inf],
     "trace_weight": [-0.1, math.nan],
