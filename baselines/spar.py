@@ -47,7 +47,7 @@ What the paper leaves open or contradicts, and what is done here:
   ELBO" at its word: candidates are encoded like data, z ~ q(z|s,Δa_k), and weighed by ω_k, which
   moves the generator's mass to the better ones and keeps them apart. Of two kinds of residuals a
   generator makes the better one in 31% of its samples; 300 guided updates with λ_g = 10 and
-  β = 0.05 later in 31% (literal), 99% (cross) and 61% (elbo; tests/test_spar_guidance.py).
+  β = 0.05 later in 31% (literal), 99% (cross) and 60% (elbo; tests/test_spar_guidance.py).
 - The share of stage II that PLAS spends on its generator is not stated; half of it here. Its filter
   is hard on every task, as Algorithm 3 has it. Adam makes PLAS all but indifferent to λ_g > 0.
 - Appendix C.1.2 has two expectiles: τ, which is V's here, and ``iql_tau`` = 0.7, as well as an
