@@ -78,7 +78,7 @@ def test_shares_sum_to_one_where_a_candidate_has_weight():
 
 def test_weights_have_a_largest_and_shares_have_not():
     advantages = torch.tensor([[[5.0, 5.1, 0.0]]])
-    assert weighting(0.1).weights(advantages)[0, 0].tolist() == pytest.approx([100, 100, 1])
+    assert weighting(0.1).weights(advantages)[0, 0].tolist() == [100.0, 100.0, 1.0]
     shares = weighting(0.1).shares(advantages)[0, 0]
     assert shares.tolist() == pytest.approx([1 / (1 + math.e), math.e / (1 + math.e), 0.0])
 

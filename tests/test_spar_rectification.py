@@ -178,6 +178,8 @@ def test_the_gradient_of_proj_is_that_of_equations_2_9_and_10(guidance):
         guide = guide + (share * ((f - goal) ** 2).mean(-1)).mean()
     metrics = agent.update(batch, GUIDED)
     assert metrics["imitation_loss"].item() == pytest.approx(guide.item(), rel=1e-4)
+    effective = (1.0 / shares.square().sum(-1)).mean()
+    assert metrics["effective_candidates"].item() == pytest.approx(effective.item(), rel=1e-4)
     assert_gradient(residual.optimiser, gradient(total + 5.0 * guide, theta))
 
 
@@ -236,6 +238,15 @@ def test_states_without_a_candidate_of_weight_are_left_out(guidance):
         losses.append((2.0 * whole - first).item())
     assert losses[0] == pytest.approx(0.0, abs=1e-6)
     assert losses[1] > 1e-4
+
+
+def test_metrics_say_how_many_weights_are_the_largest():
+    agent = opened(replace(VARIANTS["mlp"], temperature=1e-3))
+    batch = batch_of(agent)
+    *_, advantages = seen(agent, batch, config=replace(SMALL, temperature=1.0))
+    share = (advantages.log() / 1e-3 >= math.log(100.0)).double().mean().item()
+    assert 0.0 < share < 1.0
+    assert agent.update(batch, Phase(2))["capped_share"].item() == pytest.approx(share)
 
 
 def test_proj_without_guidance_is_cvae_bit_for_bit():

@@ -70,7 +70,7 @@ class Weighting:
 
     def weights(self, advantages: Tensor) -> Tensor:
         """Returns the (P, B) weights w of dataset actions with advantages Ã, at most 100."""
-        return self.logarithms(advantages).clamp(max=math.log(LARGEST_WEIGHT)).exp()
+        return self.logarithms(advantages).exp().clamp(max=LARGEST_WEIGHT)
 
     def shares(self, advantages: Tensor) -> Tensor:
         """Returns the (P, B, K) weights ω of Eq. 9: w over its sum in each state.
