@@ -172,6 +172,14 @@ def test_arms_that_all_fail_or_all_succeed_show_nothing(tmp_path, score, directi
     assert (found.verdict, "score alike" in found.to_decide) == ("undecided", True)
 
 
+@pytest.mark.parametrize(("best", "verdict"), [(4.8, "undecided"), (5.2, "held")])
+def test_policies_that_have_learned_nothing_are_no_evidence_of_equality(tmp_path, best, verdict):
+    put(tmp_path, "reds", [best - 0.1, best + 0.1] * 2)
+    put(tmp_path, "cql", [1.0, 1.2] * 2)
+    found = measured(dataclasses.replace(CLAIM, direction="equal"), tmp_path)
+    assert (found.verdict, "more steps" in found.to_decide) == (verdict, verdict == "undecided")
+
+
 BUDGET = {"steps": 1000, "wall_seconds": 1.0, "device": "cpu", "precision": "fp32"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,7 @@ def test_the_damage_to_mlp_and_plas_against_projs(tmp_path, plas, proj, factor, 
     put_conflict(tmp_path, mlp=LARGE, plas=plas, proj_literal=proj)
     found = findings.conflict("dd", factor)(tmp_path)
     assert found.verdict == verdict
-    assert found.measured.startswith("`d-v0`: DD mlp 1.4e-03, plas ")
+    assert re.match(r"`d-v0`: DD mlp 1\.4e-03 \(\w.*\), plas .* \(\w.*\), proj ", found.measured)
     assert found.measured.endswith("; 1,009 steps, 5 seeds")
     assert findings.conflict("vsd", factor)(tmp_path).verdict == verdict
 

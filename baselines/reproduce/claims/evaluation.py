@@ -106,20 +106,29 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
         second,
         names=(claim.tier, claim.first.title, claim.second.title, *claim.datasets),
     )
+    means = tuple((scoring.mean(x), scoring.mean(y)) for x, y in pairs)
     enough = all(enough_runs(*pair) for pair in pairs) and not math.isnan(quantity.low)
+    # Two policies that have learned nothing are equal whatever trained them.
+    untrained = claim.direction == "equal" and max(map(max, means)) < MARGIN
     runs_each = min(scores.fewest_runs for pair in pairs for scores in pair)
     statements: list[Statement] = [(claim.direction, quantity)]
     if others:
         statements.append(("more", differences[0]))
-    verdicts: list[Verdict] = [decide(*each, enough=enough) for each in statements]
+    verdicts: list[Verdict] = [
+        decide(*each, enough=enough and not untrained) for each in statements
+    ]
     verdict, to_decide = all_of(verdicts), ""
     if verdict == "undecided":
         open_ones = [
             each for each, one in zip(statements, verdicts, strict=True) if one == "undecided"
         ]
-        to_decide = missing_runs(open_ones, runs_each, first.num_tasks, enough=enough)
+        to_decide = (
+            f"more steps or an easier task: no arm is {MARGIN:g} points above the random policy"
+            if untrained
+            else missing_runs(open_ones, runs_each, first.num_tasks, enough=enough)
+        )
     return Evidence(
-        means=tuple((scoring.mean(x), scoring.mean(y)) for x, y in pairs),
+        means=means,
         differences=differences,
         quantity=quantity,
         improvement=improvement.interval(),
