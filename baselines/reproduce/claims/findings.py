@@ -122,14 +122,14 @@ def conflict(measure: Literal["dd", "vsd"], factor: float) -> Reader:
             np.array([np.mean(values[kind][seed]) for seed in seeds]) for kind in kinds
         )
         bound = factor * np.abs(proj)
-        verdicts = [more_in_pairs(each, bound)[1] for each in (mlp, plas)]
-        texts = [
-            f"{kind} {each.mean():.1e} ({verdict})"
-            for kind, each, verdict in zip(("mlp", "plas"), (mlp, plas), verdicts, strict=True)
-        ]
-        means = ", ".join([*texts, f"proj {proj.mean():.1e}"])
+        of_mlp, of_plas = (more_in_pairs(each, bound)[1] for each in (mlp, plas))
+        means = (
+            f"mlp {mlp.mean():.1e} ({of_mlp}), plas {plas.mean():.1e} ({of_plas}), "
+            f"proj {proj.mean():.1e}"
+        )
         about = f"{int(steps):,} steps, {len(seeds)} seeds"
-        return Finding(f"`{dataset}`: {measure.upper()} {means}; {about}", all_of(verdicts))
+        verdict = all_of((of_mlp, of_plas))
+        return Finding(f"`{dataset}`: {measure.upper()} {means}; {about}", verdict)
 
     return read
 
