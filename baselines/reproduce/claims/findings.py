@@ -122,7 +122,7 @@ def conflict(measure: Literal["dd", "vsd"], factor: float) -> Reader:
             np.array([np.mean(values[kind][seed]) for seed in seeds]) for kind in kinds
         )
         bound = factor * np.abs(proj)
-        of_mlp, of_plas = (more_in_pairs(each, bound)[1] for each in (mlp, plas))
+        of_mlp, of_plas = more_in_pairs(mlp, bound)[1], more_in_pairs(plas, bound)[1]
         means = (
             f"mlp {mlp.mean():.1e} ({of_mlp}), plas {plas.mean():.1e} ({of_plas}), "
             f"proj {proj.mean():.1e}"
