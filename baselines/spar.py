@@ -39,7 +39,7 @@ What the paper leaves open or contradicts, and what is done here:
 - Table 8 has a T for each task and not for each variant: on medium-replay data PROJ has MLP's, too.
 - Actions are clipped to [-1, 1] wherever they are judged or taken; regression targets are not.
   Residuals are the networks' outputs as they are. Squared distances and divergences are means over
-  dimensions, for which β = 0.5 is usual. The target decoder moves with every update.
+  dimensions, for which β = 0.5 is usual with w = 1. The target decoder moves with every update.
 - Algorithm 4's fit has no actions of the dataset and its guidance no λ_g; Eq. 2, 8 and 10 have.
 - **Eq. 10 does not improve a generator as written.** Target and prediction share z_k: the gradient
   is zero where the decoder equals its target, and elsewhere only holds the decoder to its past, the
