@@ -158,9 +158,17 @@ def test_clusters_of_residuals_decide_with_enough_seeds_of_both_kinds(tmp_path):
         put_residuals(tmp_path, "medium-expert", seed, 3)
     found = findings.residual_modes(tmp_path)
     assert found.verdict == "held"
-    assert "`hopper-medium-expert-hb-10k-v0`: 3 cluster(s), largest eigenvalue" in found.measured
+    expected = (
+        "`hopper-medium-expert-hb-10k-v0`, 5 seeds: 3 cluster(s), largest eigenvalue 40%, tail"
+    )
+    assert expected in found.measured
     put_residuals(tmp_path, "medium-expert", 4, 1)
-    assert findings.residual_modes(tmp_path).verdict == "undecided"
+    found = findings.residual_modes(tmp_path)
+    assert found.verdict == "undecided"
+    assert "1 or 3 cluster(s)" in found.measured
+    for seed in range(5):
+        put_residuals(tmp_path, "medium-expert", seed, 1)
+    assert findings.residual_modes(tmp_path).verdict == "not held", "one of its two statements"
     put_residuals(tmp_path, "medium-replay", 5, 1, steps=10)
     with pytest.raises(ValueError, match=r"files of \[9, 10\] steps"):
         findings.residual_modes(tmp_path)

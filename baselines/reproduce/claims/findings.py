@@ -29,6 +29,11 @@ from hetero_bench.runs import read_run_file
 CAR_POLICIES = "claims/car-policies.json"
 GRADIENT_CONFLICT = "claims/gradient-conflict.json"
 RESIDUALS = "claims/residuals"
+MODES: dict[str, Callable[[int], bool]] = {
+    "medium-replay": lambda clusters: clusters == 1,
+    "medium-expert": lambda clusters: clusters > 1,
+}
+"""What the paper says of the number of clusters, by the quality of the data."""
 
 T = TypeVar("T")
 
@@ -140,31 +145,50 @@ def residual_modes(folder: Path) -> Finding | None:
     As a claim on so few datasets it takes several seeds on each to say so.
     """
     place = folder / RESIDUALS
-    texts, agreeing = [], {"medium-replay": [], "medium-expert": []}
-    steps: set[int] = set()
+    found: dict[str, list[spar.Measurement]] = defaultdict(list)
     for path in sorted(place.glob("*.json")):
-        found = _read(path, spar.Measurement)
-        assert found is not None
-        steps.add(found.steps)
-        clusters = found.geometry.clusters
-        quality = next((each for each in agreeing if f"-{each}-" in found.dataset), None)
-        if quality is None:
-            raise ValueError(f"{path} is of {found.dataset}; expected one of {', '.join(agreeing)}")
-        agreeing[quality].append(clusters == 1 if quality == "medium-replay" else clusters > 1)
-        texts.append(
-            f"`{found.dataset}`: {clusters} cluster(s), largest eigenvalue "
-            f"{found.geometry.top_share:.0%}, tail {found.geometry.tail:.1f}, which asks for "
-            f"{found.recommendation.upper()}"
-        )
-    if not texts:
+        one = _read(path, spar.Measurement)
+        assert one is not None
+        if not any(f"-{quality}-" in one.dataset for quality in MODES):
+            raise ValueError(f"{path} is of {one.dataset}; expected one of {', '.join(MODES)}")
+        found[one.dataset].append(one)
+    if not found:
         return None
+    steps = {one.steps for each in found.values() for one in each}
     if len(steps) > 1:
         raise ValueError(f"{place} has files of {sorted(steps)} steps; expected one number of them")
-    verdict: Verdict = "undecided"
-    if all(len(each) >= FEWEST_PAIRS for each in agreeing.values()):
-        every = [one for each in agreeing.values() for one in each]
-        verdict = "held" if all(every) else "undecided" if any(every) else "not held"
-    return Finding("; ".join(texts), verdict)
+    agreeing = {
+        quality: [
+            agrees(one.geometry.clusters)
+            for dataset, each in found.items()
+            if f"-{quality}-" in dataset
+            for one in each
+        ]
+        for quality, agrees in MODES.items()
+    }
+    texts = [_of_residuals(dataset, each) for dataset, each in found.items()]
+    return Finding("; ".join(texts), all_of(map(_unanimous, agreeing.values())))
+
+
+def _of_residuals(dataset: str, found: Sequence[spar.Measurement]) -> str:
+    clusters = sorted({each.geometry.clusters for each in found})
+    share, tail, longest = (
+        np.mean([getattr(each.geometry, name) for each in found])
+        for name in ("top_share", "tail", "normal_tail")
+    )
+    for_mlp = sum(each.recommendation == "mlp" for each in found)
+    return (
+        f"`{dataset}`, {len(found)} seeds: {' or '.join(map(str, clusters))} cluster(s), largest "
+        f"eigenvalue {share:.0%}, tail {tail:.1f} (of a normal cloud {longest:.1f}), which asks "
+        f"for MLP in {for_mlp} of {len(found)}"
+    )
+
+
+def _unanimous(agreeing: Sequence[bool]) -> Verdict:
+    """Returns the verdict of seeds that agree with a statement, or do not."""
+    if len(agreeing) < FEWEST_PAIRS or any(agreeing) != all(agreeing):
+        return "undecided"
+    return "held" if all(agreeing) else "not held"
 
 
 def covariance_trace(folder: Path) -> Finding | None:
