@@ -182,6 +182,12 @@ def test_policies_that_have_learned_nothing_are_no_evidence_of_equality(tmp_path
     assert (found.verdict, "more steps" in found.to_decide) == (verdict, verdict == "undecided")
 
 
+def test_policies_that_are_worse_than_random_may_still_be_unequal(tmp_path):
+    put(tmp_path, "reds", [-20.1, -19.9] * 2)
+    put(tmp_path, "cql", [1.0, 1.2] * 2)
+    assert measured(dataclasses.replace(CLAIM, direction="equal"), tmp_path).verdict == "not held"
+
+
 BUDGET = {"steps": 1000, "wall_seconds": 1.0, "device": "cpu", "precision": "fp32"}
 
 

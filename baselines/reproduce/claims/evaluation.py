@@ -114,9 +114,9 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
     statements: list[Statement] = [(claim.direction, quantity)]
     if others:
         statements.append(("more", differences[0]))
-    verdicts: list[Verdict] = [
-        decide(*each, enough=enough and not untrained) for each in statements
-    ]
+    verdicts: list[Verdict] = [decide(*each, enough=enough) for each in statements]
+    if untrained:
+        verdicts = ["undecided" if each == "held" else each for each in verdicts]
     verdict, to_decide = all_of(verdicts), ""
     if verdict == "undecided":
         open_ones = [
