@@ -55,6 +55,10 @@ What the paper leaves open or contradicts, and what is done here:
 - Appendix C.1.2 has two expectiles: τ, which is V's here, and ``iql_tau`` = 0.7, as well as an
   advantage scaling for cloning that is said to be pure. The latter two are not used.
 
+**Known defect:** in bf16 and tf32 PROJ's candidates are judged less precisely than a_base, which
+shifts Ã by up to 1.3 σ_Q. The results of PROJ in registry/results, and the numbers of candidates
+above, have it.
+
 Members that differ in stage II alone share stage I. Its frozen verdicts on the dataset, a_base and
 Q_rob of (s, a) and (s, a_base), are computed once for all rows in the first update of stage II.
 """
