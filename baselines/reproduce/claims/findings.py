@@ -180,7 +180,8 @@ def _of_residuals(dataset: str, found: Sequence[spar.Measurement]) -> str:
     return (
         f"`{dataset}`, {len(found)} seeds: {' or '.join(map(str, clusters))} cluster(s), "
         f"{noise:.0%} of residuals in none, largest eigenvalue {share:.0%}, "
-        f"tail {tail:.1f} (of a normal cloud {longest:.1f}), which asks for MLP in {for_mlp} of {len(found)}"
+        f"tail {tail:.1f} (of a normal cloud {longest:.1f}), which asks "
+        f"for MLP in {for_mlp} of {len(found)}"
     )
 
 
