@@ -177,7 +177,7 @@ def test_clusters_of_residuals_decide_with_enough_seeds_of_both_kinds(tmp_path):
         findings.residual_modes(tmp_path)
 
 
-def test_residuals_in_no_cluster_have_not_one_mode(tmp_path):
+def test_residuals_in_no_cluster_decide_nothing(tmp_path):
     for seed in range(5):
         put_residuals(tmp_path, "medium-replay", seed, 0)
         put_residuals(tmp_path, "medium-expert", seed, 0)

@@ -75,8 +75,8 @@ class Weighting:
     def shares(self, advantages: Tensor) -> Tensor:
         """Returns the (P, B, K) weights ω of Eq. 9: w over its sum in each state.
 
-        They sum to 1, and are 0 in a state none of whose candidates has weight. Divided by their
-        sum, weights of any size are no danger: there is no largest one.
+        They sum to 1, and are 0 in a state none of whose candidates has weight. Only ratios of
+        weights count, so there is no largest one; Ã/T has to be finite.
 
         Args:
             advantages: (P, B, K) Ã_k.
