@@ -32,10 +32,10 @@ What the paper leaves open or contradicts, and what is done here:
   V regresses on the smaller target of the first two, as IQL; ``aggregate="mean"`` on four.
 - σ_Q is the critics' deviation at (s, a_base), at least 0.001. In fits w is at most 100, as in
   IQL's code; with T = 0.3 that is reached from 1.4 σ_Q on, and weights as large make β small beside
-  them (``capped_share`` says how often). ω has no largest w, as Eq. 9: with one, 20 of 64
-  candidates would count, by 1 / Σ_k ω_k², where without one 6 do (hopper-medium-expert-hb-10k, five
-  seeds, 10,000 updates; 35 and 34 on halfcheetah-medium-replay-hb-10k, where T = 1). A state none
-  of whose candidates has weight is left out.
+  them (``capped_share`` says how often). ω has no largest w, as Eq. 9, where only ratios count; the
+  metric ``effective_candidates`` is 1 / Σ_k ω_k². A state none of whose candidates has weight is
+  left out. What is compared is judged in fp32 whatever the run's precision: bf16 errs by 0.3 σ_Q in
+  Ã, more than candidates of little residual differ by (benchmarks/spar_precision.py).
 - Table 8 has a T for each task and not for each variant: on medium-replay data PROJ has MLP's, too.
 - Actions are clipped to [-1, 1] wherever they are judged or taken; regression targets are not.
   Residuals are the networks' outputs as they are. Squared distances and divergences are means over
@@ -55,10 +55,6 @@ What the paper leaves open or contradicts, and what is done here:
 - Appendix C.1.2 has two expectiles: τ, which is V's here, and ``iql_tau`` = 0.7, as well as an
   advantage scaling for cloning that is said to be pure. The latter two are not used.
 
-**Known defect:** in bf16 and tf32 PROJ's candidates are judged less precisely than a_base, which
-shifts Ã by up to 1.3 σ_Q. The results of PROJ in registry/results, and the numbers of candidates
-above, have it.
-
 Members that differ in stage II alone share stage I. Its frozen verdicts on the dataset, a_base and
 Q_rob of (s, a) and (s, a_base), are computed once for all rows in the first update of stage II.
 """
@@ -76,7 +72,6 @@ from baselines.engine.checks import check_choice, check_preparation, check_range
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.members import per_member, shared
 from baselines.engine.method import Actor, Method
-from baselines.engine.precision import MatmulPrecision
 from baselines.engine.preparation import as_configured
 from baselines.parts.guided import Guided
 from baselines.parts.residual_anchor import Aggregate, Anchor, Backup, BaseKind, JudgedRows
@@ -85,6 +80,7 @@ from baselines.parts.residual_rectifiers import Phase, Rectifiers
 
 Variant = Literal["base", "mlp", "cvae", "plas", "proj"]
 
+SMALLEST_TEMPERATURE = torch.finfo(torch.float32).tiny
 STAGE_ONE = ("expectile", "discount", "target_rate", "anchor_rate", "gradient_clip")
 """What members may differ in that stage I depends on, besides dataset, preparation and seed."""
 
@@ -180,8 +176,9 @@ class Config:
         check_choice(self, "base_policy", ("deterministic", "gaussian"))
         check_choice(self, "backup", ("value", "base"))
         check_choice(self, "aggregate", ("min", "mean"))
-        for name in ("temperature", "anchor_rate", "residual_rate", "gradient_clip"):
+        for name in ("anchor_rate", "residual_rate", "gradient_clip"):
             check_range(self, name, 0.0, open_low=True)
+        check_range(self, "temperature", SMALLEST_TEMPERATURE)
         for name in ("uncertainty_weight", "guide_weight", "kl_weight"):
             check_range(self, name, 0.0)
         for name in ("target_rate", "generator_target"):
@@ -321,9 +318,7 @@ class Agent:
             self.active.logical_and_(self.anchor.active.index_select(0, self.groups))
             return {name: each.index_select(0, self.groups) for name, each in metrics.items()}
         if phase.first and self.rectifiers:
-            # Once, for good, and the sign of small differences decides.
-            with MatmulPrecision("fp32", self.active.device):
-                self.rows.fill(self.anchor)
+            self.rows.fill(self.anchor)
         metrics = {"loss": torch.zeros(len(self.active), device=self.active.device)}
         for rectifiers in self.rectifiers.values():
             seen = rectifiers.see(batch, self.rows)

@@ -124,6 +124,8 @@ def test_stages_have_half_of_the_run_each_unless_told_otherwise():
     assert lengths(None) == (1_000_000, 500_000)
     assert lengths(100, stage1_steps=60) == (60, 20)
     assert lengths(100, generator_steps=10, variant="plas") == (50, 10)
+    assert lengths(3, variant="plas") == (1, 1)
+    assert lengths(2, variant="proj") == (1, 1), "of which PROJ makes no use"
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,7 @@ def test_stages_have_half_of_the_run_each_unless_told_otherwise():
         ("filtering", "medium"),
         ("base_policy", "flow"),
         ("temperature", 0.0),
+        ("temperature", 1e-39),
         ("guide_weight", -1.0),
         ("uncertainty_weight", math.nan),
         ("gate_absolute", math.inf),

@@ -100,15 +100,18 @@ def test_critics_are_those_of_the_paper():
     assert subsets == (slice(0, 4), slice(3, 7), slice(6, 10))
 
 
-def test_the_dataset_is_judged_in_full_precision():
+def test_what_is_compared_is_judged_in_full_precision():
     agent = make()
+    batch = batch_of(agent)
+    judge = agent.rectifiers["proj-literal"].judge
     with MatmulPrecision("bf16", "cpu"):
-        agent.update(batch_of(agent), FIRST)
-        judged = agent.rows.columns.clone()
-        agent.rows.fill(agent.anchor)
-        assert not torch.equal(judged, agent.rows.columns)
+        agent.update(batch, FIRST)
+        rows = agent.rows.columns.clone()
+        exact = judge.exactly(batch.observations, batch.actions)
+        assert not torch.equal(exact, judge(batch.observations, batch.actions))
+    assert torch.equal(exact, judge(batch.observations, batch.actions))
     agent.rows.fill(agent.anchor)
-    assert torch.equal(judged, agent.rows.columns)
+    assert torch.equal(rows, agent.rows.columns)
 
 
 def test_long_gradients_are_shortened():

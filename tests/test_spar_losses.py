@@ -20,6 +20,7 @@ from baselines.parts.residual_losses import (
     robust_values,
     weighted_distance,
 )
+from baselines.spar import SMALLEST_TEMPERATURE
 
 
 def weighting(temperature=1.0, uniform=False, hard=False):
@@ -81,6 +82,13 @@ def test_weights_have_a_largest_and_shares_have_not():
     assert weighting(0.1).weights(advantages)[0, 0].tolist() == [100.0, 100.0, 1.0]
     shares = weighting(0.1).shares(advantages)[0, 0]
     assert shares.tolist() == pytest.approx([1 / (1 + math.e), math.e / (1 + math.e), 0.0])
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_at_the_smallest_temperature_the_best_candidate_has_all_weight(hard):
+    advantages = torch.tensor([[[5.0, 50.0, 0.0], [3.0, 3.0, -3.0]]])
+    shares = weighting(SMALLEST_TEMPERATURE, hard=hard).shares(advantages)[0]
+    assert shares.tolist() == [[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]]
 
 
 def test_the_minimiser_of_the_guidance_is_the_convex_combination():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from baselines.engine.members import Member
+from baselines.engine.precision import MatmulPrecision
 from baselines.engine.random import MemberRandom
 from baselines.engine.trainer import Trainer
 from baselines.parts.residual_rectifiers import Phase
@@ -210,6 +211,53 @@ def test_a_decoder_that_equals_its_target_is_not_guided_by_equation_10_as_writte
         gradients[guidance] = gradient(loss.sum(), residual.parameters).abs().max().item()
     assert gradients["literal"] == 0.0
     assert min(gradients["cross"], gradients["elbo"]) > 1e-4
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_base_action_has_no_advantage_over_itself(precision):
+    """Candidates and a_base are judged alike, so that hard filters give no residual no weight."""
+    agent = opened(replace(SMALL, filtering="hard"))
+    rectifiers = agent.rectifiers["proj-literal"]
+    residual, view = rectifiers.residual, rectifiers.see(batch_of(agent), agent.rows)
+    residual.target.zero_()
+    latents = residual.guide_numbers(ROWS)[0]
+    with MatmulPrecision(precision, "cpu"):
+        samples = residual.draw(view, latents)
+    assert samples.residuals.abs().max() == 0.0
+    torch.testing.assert_close(
+        samples.advantages, torch.zeros_like(samples.advantages), rtol=0, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_hard_filters_leave_candidates_that_gain_whatever_the_precision(precision):
+    """And the number of those that count, 1 / Σ ω², is an average over states that have any."""
+    agent = opened(replace(SMALL, filtering="hard", guide_samples=3))
+    residual = agent.rectifiers["proj-literal"].residual
+    residual.target.mul_(2.5)  # residuals of either sign
+    batch = batch_of(agent)
+    view = agent.rectifiers["proj-literal"].see(batch, agent.rows)
+    states, base, _, _ = seen(agent, batch)
+    std = critic_values(agent, 0, GUIDE, states, base).std(0, correction=0).clamp(min=1e-3)
+    with MatmulPrecision(precision, "cpu"):
+        samples = residual.draw(view, residual.guide_numbers(ROWS)[0])
+        residual.guide_noise.counter.zero_()
+        metrics = agent.update(batch, GUIDED)
+    effective = []
+    for n in range(ROWS):
+        made = (base[n] + samples.residuals[0, n].double()).clamp(-1, 1)
+        gains = robust(agent, 0, GUIDE, states[n].expand(3, -1), made)
+        gains = (gains - robust(agent, 0, GUIDE, states[n : n + 1], base[n : n + 1])) / std[n]
+        shares = gains.exp() * (gains > 0.0)
+        if shares.sum() > 0.0:
+            shares = shares / shares.sum()
+            effective.append(1.0 / shares.square().sum().item())
+        torch.testing.assert_close(samples.shares[0, n].double(), shares, rtol=2e-3, atol=1e-5)
+    assert 0 < len(effective) < ROWS
+    assert metrics["guided_states"].item() == pytest.approx(len(effective) / ROWS)
+    assert metrics["effective_candidates"].item() == pytest.approx(
+        sum(effective) / len(effective), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("guidance", ["literal", "cross", "elbo"])

@@ -20,6 +20,7 @@ from torch import Tensor
 from baselines.bc import negative_log_likelihood, squared_distance
 from baselines.engine.data import Batch, MemberData
 from baselines.engine.optimiser import MemberAdam
+from baselines.engine.precision import MatmulPrecision
 from baselines.engine.random import MemberRandom
 from baselines.parts.critics import Critics, expectile_error, squared_error, td_targets
 from baselines.parts.gradient_clipping import minimise_clipped
@@ -223,6 +224,15 @@ class Judge:
         mean, std = judged(self.network, self.parameters(), observations, actions)
         return robust_values(mean, std, self._penalty)
 
+    @torch.no_grad()
+    def exactly(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Returns Q_rob in fp32 whatever the run's precision, for what compares actions.
+
+        Values of actions that are near each other differ by less than bf16 can tell.
+        """
+        with MatmulPrecision("fp32", observations.device):
+            return self(observations, actions)
+
 
 class Judgements(NamedTuple):
     """What a frozen anchor says of transitions."""
@@ -257,7 +267,11 @@ class JudgedRows:
 
     @torch.no_grad()
     def fill(self, anchor: Anchor) -> None:
-        """Asks for all rows; a dataset smaller than the largest repeats its last one."""
+        """Asks for all rows, in fp32; a dataset smaller than the largest repeats its last one."""
+        with MatmulPrecision("fp32", self.columns.device):
+            self._ask(anchor)
+
+    def _ask(self, anchor: Anchor) -> None:
         subsets, network = anchor.subsets, anchor.critics.network
         rows = torch.arange(self.columns.shape[-1], device=self.columns.device)
         for part in rows.split(ROWS_AT_ONCE):

@@ -72,7 +72,7 @@ class Projector(Generator):
     def draw(self, batch: ResidualBatch, latents: Tensor) -> Samples:
         """Returns what f' makes of (P, B, K, latent) latents, weighed by Eq. 9."""
         residuals = with_repeated_context(self.decoder, self.target, batch.context, latents)
-        values = self.judge(batch.observations, batch.act(residuals))
+        values = self.judge.exactly(batch.observations, batch.act(residuals))
         advantages = normalised_advantages(values, batch.base_values, batch.base_std)
         return Samples(latents, residuals, self.weighting.shares(advantages), advantages)
 
@@ -149,8 +149,9 @@ class Projector(Generator):
         latents, noise, uniforms = self.guide_numbers(batch.weights.shape[1])
         samples = self.draw(batch, latents)
         loss = self.guide_loss(self.parameters, batch, samples, noise, uniforms)
-        guided = samples.shares.sum(-1).mean(-1)
-        effective = samples.shares.square().sum(-1).reciprocal().nan_to_num(posinf=0.0)
+        weighted = samples.shares.sum(-1)  # 1 or 0
+        guided = weighted.mean(-1)
+        effective = weighted / (samples.shares.square().sum(-1) + 1.0 - weighted)
         metrics = {
             "imitation_loss": loss,
             "guide_advantage": (samples.shares * samples.advantages).sum(-1).mean(-1),

@@ -7,7 +7,6 @@ the action; ``K`` counts candidates in a state.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,31 +59,30 @@ class Weighting:
     uniform: Tensor
     hard: Tensor
 
-    def logarithms(self, advantages: Tensor) -> Tensor:
-        """Returns log w of (P, ...) advantages Ã; -inf where there is no weight."""
-        temperature, uniform, hard = (
-            _spread(each, advantages) for each in (self.temperature, self.uniform, self.hard)
-        )
-        exponents = (advantages / temperature).masked_fill(uniform, 0.0)
-        return exponents.masked_fill(hard & (advantages <= 0.0), -math.inf)
-
     def weights(self, advantages: Tensor) -> Tensor:
         """Returns the (P, B) weights w of dataset actions with advantages Ã, at most 100."""
-        return self.logarithms(advantages).exp().clamp(max=LARGEST_WEIGHT)
+        return self._filtered(self._base(advantages).clamp(max=LARGEST_WEIGHT), advantages)
 
     def shares(self, advantages: Tensor) -> Tensor:
         """Returns the (P, B, K) weights ω of Eq. 9: w over its sum in each state.
 
         They sum to 1, and are 0 in a state none of whose candidates has weight. Only ratios of
-        weights count, so there is no largest one; Ã/T has to be finite.
+        weights count, so there is no largest one.
 
         Args:
-            advantages: (P, B, K) Ã_k.
+            advantages: (P, B, K) Ã_k, finite.
         """
-        logarithms = self.logarithms(advantages)
-        largest = logarithms.amax(-1, keepdim=True)
-        relative = (logarithms - largest.masked_fill(largest == -math.inf, 0.0)).exp()
+        # In numbers of the best candidate's weight, lest it overflow.
+        relative = self._base(advantages - advantages.amax(-1, keepdim=True))
+        relative = self._filtered(relative, advantages)
         return relative / relative.sum(-1, keepdim=True).clamp(min=1.0)
+
+    def _base(self, advantages: Tensor) -> Tensor:
+        exponents = advantages / _spread(self.temperature, advantages)
+        return exponents.masked_fill(_spread(self.uniform, advantages), 0.0).exp()
+
+    def _filtered(self, weights: Tensor, advantages: Tensor) -> Tensor:
+        return weights.masked_fill(_spread(self.hard, weights) & (advantages <= 0.0), 0.0)
 
 
 def weighted_distance(residuals: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

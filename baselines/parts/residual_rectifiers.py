@@ -127,8 +127,8 @@ class Rectifiers:
         decision = rectified(
             batch.base_actions,
             candidates,
-            self.judge(batch.observations, batch.base_actions),
-            self.judge(batch.observations, candidates),
+            self.judge.exactly(batch.observations, batch.base_actions),
+            self.judge.exactly(batch.observations, candidates),
             self.absolute,
             self.relative,
         )
