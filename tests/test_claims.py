@@ -171,15 +171,40 @@ def test_arms_that_all_fail_or_all_succeed_show_nothing(tmp_path, score, directi
     found = measured(dataclasses.replace(CLAIM, direction=direction), tmp_path)
     assert found.verdict == "undecided"
     failed = (score, direction) == (0, "equal")
-    assert ("more steps" if failed else "score alike") in found.to_decide
+    assert ("more steps" in found.to_decide, "score alike" in found.to_decide) == (failed, True)
 
 
-@pytest.mark.parametrize(("best", "verdict"), [(4.8, "undecided"), (5.2, "held")])
-def test_policies_that_have_learned_nothing_are_no_evidence_of_equality(tmp_path, best, verdict):
-    put(tmp_path, "reds", [best - 0.1, best + 0.1] * 2)
-    put(tmp_path, "cql", [1.0, 1.2] * 2)
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"),
+    [(5.2, 6.1, "held"), (5.2, 4.9, "undecided"), (1.0, 5.2, "undecided"), (-20, -20, "undecided")],
+)
+def test_a_policy_that_has_learned_nothing_is_no_evidence_of_equality(
+    tmp_path, first, second, verdict
+):
+    put(tmp_path, "reds", [first - 0.1, first + 0.1] * 2)
+    put(tmp_path, "cql", [second - 0.1, second + 0.1] * 2)
     found = measured(dataclasses.replace(CLAIM, direction="equal"), tmp_path)
-    assert (found.verdict, "more steps" in found.to_decide) == (verdict, verdict == "undecided")
+    assert found.verdict == verdict
+    assert found.to_decide.startswith("more steps") == (verdict == "undecided")
+    assert "seeds" not in found.to_decide
+
+
+def test_success_on_one_dataset_does_not_hide_failure_on_another(tmp_path):
+    datasets = ("gridworld-hetero", "gridworld-uniform")
+    for method in ("reds", "cql"):
+        for dataset, scores in zip(datasets, ([90, 91] * 3, [1, 2] * 3), strict=True):
+            put(tmp_path, method, scores, dataset)
+    found = measured(dataclasses.replace(CLAIM, direction="equal", datasets=datasets), tmp_path)
+    assert (found.verdict, found.means[0]) == ("undecided", (46.0, 46.0))
+
+
+def test_what_is_lacking_is_said_in_full(tmp_path):
+    put(tmp_path, "reds", [1.0, 12.0] * 2)
+    put(tmp_path, "cql", [1.0, 2.0] * 2)
+    found = measured(dataclasses.replace(CLAIM, direction="equal"), tmp_path)
+    assert found.verdict == "undecided"
+    assert "more steps" in found.to_decide
+    assert "seeds per arm" in found.to_decide
 
 
 def test_policies_that_are_worse_than_random_may_still_be_unequal(tmp_path):

@@ -135,8 +135,8 @@ def test_the_damage_to_mlp_and_plas_against_projs(tmp_path, plas, proj, factor, 
     assert findings.conflict("vsd", factor)(tmp_path).verdict == verdict
 
 
-def put_residuals(folder, quality, seed, clusters, steps=9):
-    dataset = f"hopper-{quality}-hb-10k-v0"
+def put_residuals(folder, quality, seed, clusters, steps=9, task="hopper"):
+    dataset = f"{task}-{quality}-hb-10k-v0"
     geometry = {
         "radius": 1.0,
         "diameter": 2.0,
@@ -159,7 +159,7 @@ def test_clusters_of_residuals_decide_with_enough_seeds_of_both_kinds(tmp_path):
     found = findings.residual_modes(tmp_path)
     assert found.verdict == "held"
     expected = (
-        "`hopper-medium-expert-hb-10k-v0`, 5 seeds: 3 cluster(s), 10% of residuals in none, largest"
+        "`hopper-medium-expert-hb-10k-v0`, 5 seeds: 3 cluster(s), 10% of residuals between them, "
     )
     assert expected in found.measured
     put_residuals(tmp_path, "medium-expert", 4, 1)
@@ -168,7 +168,13 @@ def test_clusters_of_residuals_decide_with_enough_seeds_of_both_kinds(tmp_path):
     assert "1 or 3 cluster(s)" in found.measured
     for seed in range(5):
         put_residuals(tmp_path, "medium-expert", seed, 1)
-    assert findings.residual_modes(tmp_path).verdict == "undecided"
+    assert findings.residual_modes(tmp_path).verdict == "not held"
+    again = next((tmp_path / findings.RESIDUALS).glob("*expert*seed-4.json"))
+    twice = again.with_name("again.json")
+    twice.write_bytes(again.read_bytes())
+    with pytest.raises(ValueError, match=r"seed 4 of hopper-medium-expert.* twice"):
+        findings.residual_modes(tmp_path)
+    twice.unlink()
     put_residuals(tmp_path, "medium-replay", 5, 1, steps=10)
     with pytest.raises(ValueError, match=r"files of \[9, 10\] steps"):
         findings.residual_modes(tmp_path)
@@ -177,11 +183,12 @@ def test_clusters_of_residuals_decide_with_enough_seeds_of_both_kinds(tmp_path):
         findings.residual_modes(tmp_path)
 
 
-def test_residuals_in_no_cluster_decide_nothing(tmp_path):
+def test_every_dataset_has_to_agree_on_its_clusters(tmp_path):
     for seed in range(5):
-        put_residuals(tmp_path, "medium-replay", seed, 0)
-        put_residuals(tmp_path, "medium-expert", seed, 0)
-    assert findings.residual_modes(tmp_path).verdict == "undecided"
+        put_residuals(tmp_path, "medium-replay", seed, 1)
+        put_residuals(tmp_path, "medium-expert", seed, 2)
+        put_residuals(tmp_path, "medium-expert", seed, 1, task="walker2d")
+    assert findings.residual_modes(tmp_path).verdict == "not held"
 
 
 def tuned_runs(method, tuned, **fields):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from baselines.reproduce.fine_tuning import TIER, Reproduction
@@ -38,4 +40,6 @@ def test_methods_that_cannot_are_refused_before_anything_is_trained(tmp_path):
     study = Reproduction(methods=("iql", "td3_bc"), work=tmp_path / "work")
     with pytest.raises(ValueError, match=r"TD3\+BC cannot be fine-tuned"):
         study.run()
+    with pytest.raises(ValueError, match="steps is 0; expected at least 1"):
+        replace(study, methods=("iql",), steps=0).run()
     assert not (tmp_path / "work").exists()

@@ -6,8 +6,7 @@ Eq. 3, section 4.2, appendix C.2.6, Figures 2, 4 and 5. Of Δa = a - π_base(s),
 - δ_ρ, the 1 - ρ quantile of ‖Δa‖, against the diameter of the dataset's actions (Figure 4);
 - the share of the largest eigenvalue in the trace of their covariance;
 - the tail of distances to k nearest neighbours, the 95% quantile over the median;
-- dense clusters and the share of residuals in none of them, by HDBSCAN (Campello, Moulavi and
-  Sander, "Density-Based Clustering Based on Hierarchical Density Estimates", PAKDD 2013).
+- dense clusters and the share of residuals in none of them, by HDBSCAN; see density_clusters.py.
 
 "A concentrated spectrum with one dense cluster" says MLP, anything else PROJ. The paper gives no
 numbers for these words; those here are ours and are printed with the result. Whether a cluster is
@@ -30,6 +29,7 @@ from rich.table import Table
 
 import hetero_bench
 from baselines import spar
+from baselines.diagnostics.density_clusters import FEWEST_NEIGHBOURS, density_clusters
 from baselines.diagnostics.support_ratio import NEIGHBOURS, neighbour_distances
 from baselines.engine.members import Member
 from baselines.engine.trainer import Trainer
@@ -45,8 +45,6 @@ In two to eight dimensions Student's t with five degrees of freedom has 1.2 to 1
 2.3."""
 SHOWN_EVERY = 1_000
 """Updates between two lines of progress."""
-SMALLEST_CLUSTER = 0.02
-"""Least share of the residuals that is a cluster."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,8 @@ class Geometry:
         top_share: Share of the largest eigenvalue.
         tail: 95% quantile of neighbour distances over their median.
         normal_tail: The same of as many draws from a normal distribution of their covariance.
-        clusters: How many there are.
-        noise: Share of residuals in no cluster. It says little of a single one, whose flanks
-            HDBSCAN leaves out, be they as smooth as a normal distribution's.
+        clusters: How many there are, at least 1.
+        noise: Share of residuals in none of several clusters; 0 if there is one.
     """
 
     radius: float
@@ -91,27 +88,20 @@ def residual_geometry(
         neighbours: k.
 
     Raises:
-        ValueError: If there are no more than k residuals, or all are alike.
+        ValueError: If there are no more than k or 50 residuals, or all are alike.
     """
     from scipy.spatial.distance import pdist
-    from sklearn.cluster import HDBSCAN
 
-    if len(residuals) <= neighbours:
-        raise ValueError(f"{len(residuals)} residuals; expected more than {neighbours}")
+    fewest = max(neighbours, FEWEST_NEIGHBOURS)
+    if len(residuals) <= fewest:
+        raise ValueError(f"{len(residuals)} residuals; expected more than {fewest}")
     lengths = np.sort(np.linalg.norm(residuals, axis=1))
     eigenvalues = np.linalg.eigvalsh(np.atleast_2d(np.cov(residuals, rowvar=False)))
     if not eigenvalues[-1] > 0.0:
         raise ValueError("all residuals are alike; expected a cloud that has a geometry")
     normal = np.random.default_rng(0).normal(size=residuals.shape)
     normal *= np.sqrt(eigenvalues.clip(min=0.0))
-    least = max(neighbours, round(SMALLEST_CLUSTER * len(residuals)))
-    search = HDBSCAN(
-        least,
-        min_samples=neighbours,
-        allow_single_cluster=True,
-        copy=True,  # pyright: ignore[reportArgumentType]
-    )
-    labels = search.fit_predict(residuals)
+    labels = density_clusters(residuals)
     return Geometry(
         radius=float(lengths[int(np.ceil((1.0 - rho) * len(lengths))) - 1]),
         diameter=float(pdist(actions).max()),
@@ -228,8 +218,10 @@ class ResidualGeometry:
         """Trains, prints the geometry, and writes the two files."""
         if not 0.0 <= self.rho < 1.0:
             raise ValueError(f"rho is {self.rho:g}; expected at least 0, less than 1")
-        if self.residuals <= NEIGHBOURS:
-            raise ValueError(f"residuals is {self.residuals}; expected more than {NEIGHBOURS}")
+        if self.residuals <= FEWEST_NEIGHBOURS:
+            raise ValueError(
+                f"residuals is {self.residuals}; expected more than {FEWEST_NEIGHBOURS}"
+            )
         for path in self.register:
             hetero_bench.register(path)
         dataset = hetero_bench.load(self.dataset)

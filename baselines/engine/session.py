@@ -131,9 +131,9 @@ class Session:
         if taken:
             more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
             raise FileExistsError(
-                f"results of another run are in the way: {', '.join(taken[:3])}{more}. The same "
-                "settings, seeds and order of seeds would go on with them. Give another output "
-                "folder, or overwrite them (--overwrite)."
+                f"results of another run are in the way: {', '.join(taken[:3])}{more}. Only the "
+                "same settings, datasets and seeds in the same order, beside the checkpoint, go on "
+                "with them. Give another output folder, or overwrite them (--overwrite)."
             )
 
     def _say_resuming(self) -> None:

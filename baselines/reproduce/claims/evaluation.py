@@ -1,9 +1,11 @@
 """What results say on a claim: a difference, a probability, and a verdict by rule.
 
-The rule is that of :func:`baselines.reproduce.verdicts.decide`, on the quantity's 95% interval. A
-difference that is said to be larger on some data than on other data has to exist there, too: the
-claim holds if both statements do. Two arms that do alike on the former and unlike on the latter are
-no evidence, and a first arm that does worse on the former is evidence against it.
+The rule is that of :func:`baselines.reproduce.verdicts.decide`, on the quantity's 95% interval,
+with two additions. A difference that is said to be larger on some data than on other data has to
+exist there, too: the claim holds if both statements do. Two arms that do alike on the former and
+unlike on the latter are no evidence, and a first arm that does worse on the former is evidence
+against it. And equality is held only of arms that have learned something on every dataset: two
+policies that have not are alike whatever trained them.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import hetero_bench
 from baselines.reproduce.claims.claims import Arm, Claim, expand
@@ -108,25 +113,22 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
     )
     means = tuple((scoring.mean(x), scoring.mean(y)) for x, y in pairs)
     enough = all(enough_runs(*pair) for pair in pairs) and not math.isnan(quantity.low)
-    # Two policies that have learned nothing are equal whatever trained them.
-    untrained = claim.direction == "equal" and max(map(max, means)) < MARGIN
+    untrained = claim.direction == "equal" and min(map(_lowest, chain(*pairs))) < MARGIN
     runs_each = min(scores.fewest_runs for pair in pairs for scores in pair)
     statements: list[Statement] = [(claim.direction, quantity)]
     if others:
         statements.append(("more", differences[0]))
     verdicts: list[Verdict] = [decide(*each, enough=enough) for each in statements]
-    if untrained:
-        verdicts = ["undecided" if each == "held" else each for each in verdicts]
-    verdict, to_decide = all_of(verdicts), ""
-    if verdict == "undecided":
-        open_ones = [
-            each for each, one in zip(statements, verdicts, strict=True) if one == "undecided"
-        ]
-        to_decide = (
-            f"more steps or an easier task: no arm is {MARGIN:g} points above the random policy"
-            if untrained
-            else missing_runs(open_ones, runs_each, first.num_tasks, enough=enough)
+    open_ones = [each for each, one in zip(statements, verdicts, strict=True) if one == "undecided"]
+    verdict, lacking = all_of(verdicts), []
+    if verdict != "not held" and untrained:
+        verdict = "undecided"
+        lacking.append(
+            "more steps or an easier task: an arm scores less than "
+            f"{MARGIN:g} points above the random policy"
         )
+    if verdict == "undecided" and open_ones:
+        lacking.append(missing_runs(open_ones, runs_each, first.num_tasks, enough=enough))
     return Evidence(
         means=means,
         differences=differences,
@@ -136,8 +138,13 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
         diverged=diverged,
         unequal=unequal,
         verdict=verdict,
-        to_decide=to_decide,
+        to_decide="; ".join(lacking),
     )
+
+
+def _lowest(scores: Scores) -> float:
+    """Returns the lowest of the datasets' mean scores."""
+    return float((np.add.reduceat(scores.values, scores.starts) / scores.counts).min())
 
 
 def missing_runs(statements: Sequence[Statement], runs: int, datasets: int, *, enough: bool) -> str:

@@ -47,9 +47,11 @@ class Reproduction:
         """Runs the reproduction.
 
         Raises:
-            ValueError: If the tier does not have a method on the dataset, or one cannot be
-                fine-tuned.
+            ValueError: If there are no steps, the tier does not have a method on the dataset, or
+                one cannot be fine-tuned.
         """
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; expected at least 1")
         tier = TIERS[TIER]
         cells = {each: list(cells_of(tier, [each], [self.dataset])) for each in self.methods}
         for method, found in cells.items():

@@ -1,0 +1,77 @@
+"""How many dense clusters a cloud of points has.
+
+HDBSCAN (Campello, Moulavi and Sander, "Density-Based Clustering Based on Hierarchical Density
+Estimates", PAKDD 2013) is asked for two or more clusters: asked for a single one as well,
+scikit-learn's gives it no more than the few densest points. It splits smooth clouds of few
+dimensions, too, so that of its clusters those are one between which there is no valley: along the
+line from peak to peak, density by the distance to the k-th neighbour falls to no less than 0.4 of
+the lower peak's.
+
+What it sees: of six samples each of 1,500 and of 4,000 points in one, two, three, six and eight
+dimensions, all from a normal distribution, round or stretched, a log-normal one, Student's t with
+five degrees of freedom and a cube are one cluster. All from two equal normal distributions whose
+means are five deviations apart are two; of a fifth of the points that far from the others that
+holds up to three dimensions, and of none in six and eight.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+SMALLEST = 0.05
+"""Least share of the points that is a cluster,"""
+NEIGHBOURHOOD = 0.0125
+"""and share of them that is k,"""
+FEWEST_NEIGHBOURS = 50
+"""which is at least this many."""
+VALLEY = 0.4
+"""Share of the lower peak's density above which there is no valley."""
+PLACES = 50
+"""Places on a line at which density is taken."""
+
+
+def density_clusters(points: np.ndarray) -> np.ndarray:
+    """Returns the (n,) int64 cluster of each of (n, d) points, from 0; -1 if it has none.
+
+    Where no two are found, all points are one. Work grows with n².
+
+    Raises:
+        ValueError: If there are no more than ``FEWEST_NEIGHBOURS`` points.
+    """
+    from scipy.cluster.hierarchy import DisjointSet
+    from sklearn.cluster import HDBSCAN
+    from sklearn.neighbors import NearestNeighbors
+
+    if len(points) <= FEWEST_NEIGHBOURS:
+        raise ValueError(f"{len(points)} points; expected more than {FEWEST_NEIGHBOURS}")
+    least, near = (
+        max(FEWEST_NEIGHBOURS, round(share * len(points))) for share in (SMALLEST, NEIGHBOURHOOD)
+    )
+    search = HDBSCAN(least, min_samples=near, copy=True)  # pyright: ignore[reportArgumentType]
+    found = search.fit_predict(points)
+    if found.max() < 0:
+        return np.zeros(len(points), dtype=np.int64)
+    neighbours = NearestNeighbors(n_neighbors=near).fit(points)
+
+    def radii(places: np.ndarray) -> np.ndarray:
+        return neighbours.kneighbors(places)[0][:, -1]
+
+    radius, ways = radii(points), np.linspace(0.0, 1.0, PLACES)[:, None]
+    members = [np.flatnonzero(found == cluster) for cluster in range(found.max() + 1)]
+    peaks = [own[radius[own].argmin()] for own in members]
+    joined = DisjointSet(range(len(peaks)))
+    for first, second in combinations(range(len(peaks)), 2):
+        a, b = peaks[first], peaks[second]
+        widest = radii((1.0 - ways) * points[a] + ways * points[b]).max()
+        # Density falls with the radius to the power of the dimension.
+        if max(radius[a], radius[b]) >= VALLEY ** (1.0 / points.shape[1]) * widest:
+            joined.merge(first, second)
+    subsets = joined.subsets()
+    if len(subsets) == 1:
+        return np.zeros(len(points), dtype=np.int64)
+    labels = np.full(len(points), -1, dtype=np.int64)
+    for number, subset in enumerate(subsets):
+        labels[np.isin(found, list(subset))] = number
+    return labels
