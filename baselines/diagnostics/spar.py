@@ -225,9 +225,9 @@ class ResidualGeometry:
         for path in self.register:
             hetero_bench.register(path)
         dataset = hetero_bench.load(self.dataset)
-        config = replace(
-            spar.METHOD.config_for(dataset.spec), variant="base", stage1_steps=self.steps
-        )
+        config = spar.METHOD.config_for(dataset.spec)
+        # Residuals do not depend on critics, and no more of them are asked than judge the data.
+        config = replace(config, variant="base", stage1_steps=self.steps, critics=config.subset)
         trainer = Trainer(
             spar.METHOD, [Member(dataset, config, self.seed)], self.device, steps=self.steps
         )
