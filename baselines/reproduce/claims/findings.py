@@ -179,10 +179,11 @@ def _of_residuals(dataset: str, found: Sequence[spar.Measurement]) -> str:
         np.mean([getattr(each.geometry, name) for each in found])
         for name in ("top_share", "tail", "normal_tail", "noise")
     )
+    between = f"{noise:.0%} of residuals between them, " if clusters[-1] > 1 else ""
     for_mlp = sum(each.recommendation == "mlp" for each in found)
     return (
         f"`{dataset}`, {len(found)} seeds: {' or '.join(map(str, clusters))} cluster(s), "
-        f"{noise:.0%} of residuals between them, largest eigenvalue {share:.0%}, "
+        f"{between}largest eigenvalue {share:.0%}, "
         f"tail {tail:.1f} (of a normal cloud {longest:.1f}), which asks "
         f"for MLP in {for_mlp} of {len(found)}"
     )
