@@ -12,7 +12,8 @@ Eq. 4 is Eq. 6 with π_β for π_mix,t-1, to which a rejected proposal falls bac
 ``coverage_aware_mixture`` (tabular.py), whose tests check Theorem 1 (Eq. 8), π_mix,t ≤ π_β / ε, and
 Corollary 1 (Eq. 17), KL(π_mix,t ‖ π_β) ≤ -log ε. Theorem 2 (Eq. 9) and Corollary 2 (Eq. 18), on
 returns and on visits of states, are theory without code. π_mix is the reference of Eq. 3,
-max_π E[Q] - λ KL(π ‖ π_ref); Eqs. 1 and 2 are the values of any actor-critic method.
+max_π E[Q] - λ KL(π ‖ π_ref); Eqs. 1 and 2 are the values of any actor-critic method. Eqs. 13 to 16
+and 19 are steps of proofs.
 
 In practice (Section 4.4, Algorithm 1), with energies E ~ -log π (parts/vae.py, parts/density.py):
 

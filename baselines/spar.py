@@ -22,7 +22,8 @@ residual_guidance.py, the deployed policy in residual_gate.py. Variant ``base`` 
 What the paper measures is in diagnostics/: δ_ρ and the geometry of residuals (Eq. 3, Figure 2) in
 spar.py, DD and VSD (Table 3) in gradient_conflict.py, the support ratio (Figure 3) in
 support_ratio.py; latency (Table 11) in benchmarks/inference.py. Theory without code: Eq. 4 (samples
-that fitting takes), Eqs. 5 and 6 (what searching within δ_ρ loses), Eq. 11 (drift of a chord).
+that fitting takes), Eqs. 5 and 6 (what searching within δ_ρ loses), Eq. 11 (drift of a chord), and
+the proofs in Eqs. 13 to 37; Eq. 38 is Eq. 7 again.
 
 What the paper leaves open or contradicts, and what is done here:
 
@@ -34,8 +35,9 @@ What the paper leaves open or contradicts, and what is done here:
   IQL's code; with T = 0.3 that is reached from 1.4 σ_Q on, and weights as large make β small beside
   them (``capped_share`` says how often). ω has no largest w, as Eq. 9, where only ratios count; the
   metric ``effective_candidates`` is 1 / Σ_k ω_k². A state none of whose candidates has weight is
-  left out. What is compared is judged in fp32 whatever the run's precision: bf16 errs by 0.15 to
-  0.34 σ_Q in Ã, a fifth of what the candidates of a state differ by (benchmarks/spar_precision.py).
+  left out. What is compared is judged in fp32 whatever the run's precision. In bf16 the candidates'
+  Ã errs by 0.15 to 0.34 σ_Q, a fifth of what the candidates of a state differ by, and by 0.05 to
+  0.28 with a_base judged in bf16, too (benchmarks/spar_precision.py).
 - Table 8 has a T for each task and not for each variant: on medium-replay data PROJ has MLP's, too.
 - Actions are clipped to [-1, 1] wherever they are judged or taken; regression targets are not.
   Residuals are the networks' outputs as they are. Squared distances and divergences are means over
@@ -176,7 +178,7 @@ class Config:
         check_choice(self, "base_policy", ("deterministic", "gaussian"))
         check_choice(self, "backup", ("value", "base"))
         check_choice(self, "aggregate", ("min", "mean"))
-        for name in ("anchor_rate", "residual_rate", "gradient_clip"):
+        for name in ("temperature", "anchor_rate", "residual_rate", "gradient_clip"):
             check_range(self, name, 0.0, open_low=True)
         check_range(self, "temperature", SMALLEST_TEMPERATURE)
         for name in ("uncertainty_weight", "guide_weight", "kl_weight"):

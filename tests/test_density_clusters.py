@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.cluster import HDBSCAN
 
 from baselines.diagnostics.density_clusters import density_clusters
 
@@ -60,5 +61,26 @@ def test_the_order_of_points_has_no_say():
 
 
 def test_too_few_are_refused():
-    with pytest.raises(ValueError, match="50 points; expected more than 50"):
-        density_clusters(normal(2, rows=50))
+    with pytest.raises(ValueError, match="99 points; expected at least 100"):
+        density_clusters(normal(2, rows=99))
+
+
+def test_parts_of_one_smooth_cloud_are_joined_beside_another_cloud(monkeypatch):
+    """HDBSCAN is made to cut a uniform line in three, and to leave its ends out."""
+    line, other = np.linspace(-1.0, 1.0, 1500)[:, None], normal(1, rows=500) * 0.1 + 6.0
+    order = np.random.default_rng(0).permutation(2000)
+    cut = np.concatenate([np.repeat([-1, 0, 1, 3, -1], [100, 500, 400, 400, 100]), np.full(500, 2)])
+    monkeypatch.setattr(HDBSCAN, "fit_predict", lambda *_: cut[order])
+    labels = density_clusters(np.concatenate([line, other])[order])
+    assert set(labels[cut[order] == 2]) != set(labels[cut[order] == 0])
+    assert len(set(labels[np.isin(cut[order], (0, 1, 3))])) == 1
+    assert np.array_equal(labels == -1, cut[order] == -1)
+    assert labels.max() == 1
+
+
+def test_a_valley_is_told_by_the_lower_of_two_peaks():
+    """One cloud twenty times as dense as a second at its flank: between them there is a valley
+    below the first peak and none below the second."""
+    rng = np.random.default_rng(0)
+    flank = np.concatenate([rng.normal(size=1500) * 0.15, rng.uniform(-0.6, 6.0, 900)])
+    assert not density_clusters(flank[:, None]).any()

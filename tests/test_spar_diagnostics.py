@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -334,11 +335,20 @@ def test_conflicts_of_trained_runs(tmp_path, capsys):
 
 def test_a_geometry_that_makes_no_sense_is_refused():
     few = clouds((0.0, 0.0), rows=10)
-    with pytest.raises(ValueError, match="10 residuals; expected more than 50"):
+    with pytest.raises(ValueError, match="10 residuals; expected at least 100"):
         residual_geometry(few, few)
     with pytest.raises(ValueError, match="all residuals are alike"):
-        residual_geometry(np.ones((60, 2)), clouds((0.0, 0.0), rows=60))
+        residual_geometry(np.ones((100, 2)), clouds((0.0, 0.0), rows=100))
     with pytest.raises(ValueError, match="rho is 1; expected"):
         ResidualGeometry("hopper-medium-replay-hb-10k", rho=1.0).run()
-    with pytest.raises(ValueError, match="residuals is 50; expected more than 50"):
-        ResidualGeometry("hopper-medium-replay-hb-10k", residuals=50).run()
+    with pytest.raises(ValueError, match="steps is 0; expected at least 1"):
+        ResidualGeometry("hopper-medium-replay-hb-10k", steps=0).run()
+    with pytest.raises(ValueError, match="residuals is 99; expected at least 100"):
+        ResidualGeometry("hopper-medium-replay-hb-10k", residuals=99).run()
+
+
+def test_a_dataset_without_enough_transitions_is_refused_before_anything_is_trained(monkeypatch):
+    tiny = SimpleNamespace(id="tiny-v0", transitions=range(99))
+    monkeypatch.setattr(hetero_bench, "load", lambda name: tiny)
+    with pytest.raises(ValueError, match="tiny-v0 has 99 transitions; expected at least 100"):
+        ResidualGeometry("tiny").run()

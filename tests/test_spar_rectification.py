@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -215,7 +215,7 @@ def test_a_decoder_that_equals_its_target_is_not_guided_by_equation_10_as_writte
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_base_action_has_no_advantage_over_itself(precision):
-    """Candidates and a_base are judged alike, so that hard filters give no residual no weight."""
+    """Candidates and a_base are judged alike, up to the last bits."""
     agent = opened(replace(SMALL, filtering="hard"))
     rectifiers = agent.rectifiers["proj-literal"]
     residual, view = rectifiers.residual, rectifiers.see(batch_of(agent), agent.rows)
@@ -227,6 +227,33 @@ def test_a_base_action_has_no_advantage_over_itself(precision):
     torch.testing.assert_close(
         samples.advantages, torch.zeros_like(samples.advantages), rtol=0, atol=1e-3
     )
+
+
+def test_the_gate_is_looked_at_in_full_precision():
+    """What it would take is what it will take when the policy is evaluated, in fp32."""
+    agent = opened(VARIANTS["mlp"])
+    rectifiers = agent.rectifiers["mlp"]
+    view = rectifiers.see(batch_of(agent), agent.rows)
+    fixed = rectifiers.residual.proposal(
+        rectifiers.residual.proposal_parameters(), view.context, view.context[..., :0]
+    )
+    rectifiers.residual.proposal = Fixed(fixed)
+    gains = []
+    for precision in ("fp32", "bf16"):
+        with MatmulPrecision(precision, "cpu"):
+            gains.append(rectifiers.look_at_gate(view)["gate_gain"].item())
+    assert gains[1] == gains[0] != 0.0
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Residuals that no precision changes."""
+
+    residuals: torch.Tensor
+    noise_size: int = 0
+
+    def __call__(self, parameters, context, noise):
+        return self.residuals
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

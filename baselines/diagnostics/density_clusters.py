@@ -11,7 +11,9 @@ What it sees: of six samples each of 1,500 and of 4,000 points in one, two, thre
 dimensions, all from a normal distribution, round or stretched, a log-normal one, Student's t with
 five degrees of freedom and a cube are one cluster. All from two equal normal distributions whose
 means are five deviations apart are two; of a fifth of the points that far from the others that
-holds up to three dimensions, and of none in six and eight.
+holds up to three dimensions, and of none in six and eight. Equal ones three deviations apart are
+one everywhere, and so is a narrow cloud inside a wide one. What piles up at bounds, and what bends
+around a void, may be several.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ SMALLEST = 0.05
 NEIGHBOURHOOD = 0.0125
 """and share of them that is k,"""
 FEWEST_NEIGHBOURS = 50
-"""which is at least this many."""
+"""both of which are at least this many."""
+FEWEST_POINTS = 2 * FEWEST_NEIGHBOURS
+"""Points below which there could be no two clusters."""
 VALLEY = 0.4
 """Share of the lower peak's density above which there is no valley."""
 PLACES = 50
@@ -38,14 +42,14 @@ def density_clusters(points: np.ndarray) -> np.ndarray:
     Where no two are found, all points are one. Work grows with n².
 
     Raises:
-        ValueError: If there are no more than ``FEWEST_NEIGHBOURS`` points.
+        ValueError: If there are fewer than ``FEWEST_POINTS``.
     """
     from scipy.cluster.hierarchy import DisjointSet
     from sklearn.cluster import HDBSCAN
     from sklearn.neighbors import NearestNeighbors
 
-    if len(points) <= FEWEST_NEIGHBOURS:
-        raise ValueError(f"{len(points)} points; expected more than {FEWEST_NEIGHBOURS}")
+    if len(points) < FEWEST_POINTS:
+        raise ValueError(f"{len(points)} points; expected at least {FEWEST_POINTS}")
     least, near = (
         max(FEWEST_NEIGHBOURS, round(share * len(points))) for share in (SMALLEST, NEIGHBOURHOOD)
     )

@@ -29,7 +29,7 @@ from rich.table import Table
 
 import hetero_bench
 from baselines import spar
-from baselines.diagnostics.density_clusters import FEWEST_NEIGHBOURS, density_clusters
+from baselines.diagnostics.density_clusters import FEWEST_POINTS, density_clusters
 from baselines.diagnostics.support_ratio import NEIGHBOURS, neighbour_distances
 from baselines.engine.members import Member
 from baselines.engine.trainer import Trainer
@@ -88,13 +88,13 @@ def residual_geometry(
         neighbours: k.
 
     Raises:
-        ValueError: If there are no more than k or 50 residuals, or all are alike.
+        ValueError: If there are no more than k residuals or fewer than 100, or all are alike.
     """
     from scipy.spatial.distance import pdist
 
-    fewest = max(neighbours, FEWEST_NEIGHBOURS)
-    if len(residuals) <= fewest:
-        raise ValueError(f"{len(residuals)} residuals; expected more than {fewest}")
+    fewest = max(neighbours + 1, FEWEST_POINTS)
+    if len(residuals) < fewest:
+        raise ValueError(f"{len(residuals)} residuals; expected at least {fewest}")
     lengths = np.sort(np.linalg.norm(residuals, axis=1))
     eigenvalues = np.linalg.eigvalsh(np.atleast_2d(np.cov(residuals, rowvar=False)))
     if not eigenvalues[-1] > 0.0:
@@ -218,13 +218,18 @@ class ResidualGeometry:
         """Trains, prints the geometry, and writes the two files."""
         if not 0.0 <= self.rho < 1.0:
             raise ValueError(f"rho is {self.rho:g}; expected at least 0, less than 1")
-        if self.residuals <= FEWEST_NEIGHBOURS:
-            raise ValueError(
-                f"residuals is {self.residuals}; expected more than {FEWEST_NEIGHBOURS}"
-            )
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; expected at least 1")
+        if self.residuals < FEWEST_POINTS:
+            raise ValueError(f"residuals is {self.residuals}; expected at least {FEWEST_POINTS}")
         for path in self.register:
             hetero_bench.register(path)
         dataset = hetero_bench.load(self.dataset)
+        if len(dataset.transitions) < FEWEST_POINTS:
+            raise ValueError(
+                f"{dataset.id} has {len(dataset.transitions)} transitions; expected at least "
+                f"{FEWEST_POINTS}"
+            )
         config = spar.METHOD.config_for(dataset.spec)
         # Residuals do not depend on critics, and no more of them are asked than judge the data.
         config = replace(config, variant="base", stage1_steps=self.steps, critics=config.subset)

@@ -260,7 +260,7 @@ PAPERS = (
     Paper(
         "SPAR",
         (
-            Claim("PROJ improves its base policy", "Table 2", "cpu", PROJ, BASE, SMALL),
+            Claim("PROJ improves its base policy", "Table 1", "cpu", PROJ, BASE, SMALL),
             Claim("MLP exceeds PROJ on unimodal residuals", "4.2", "cpu", MLP, PROJ, SMALL),
             Claim(
                 "PROJ exceeds MLP on multimodal residuals",
