@@ -13,7 +13,7 @@ five degrees of freedom and a cube are one cluster. All from two equal normal di
 means are five deviations apart are two; of a fifth of the points that far from the others that
 holds up to three dimensions, and of none in six and eight. Equal ones three deviations apart are
 one everywhere, and so is a narrow cloud inside a wide one. What piles up at bounds, and what bends
-around a void, may be several.
+around a void, may be several, and so may what lies on a line or a plane of a larger space.
 """
 
 from __future__ import annotations
