@@ -63,6 +63,20 @@ def test_the_order_of_points_has_no_say():
 def test_too_few_are_refused():
     with pytest.raises(ValueError, match="99 points; expected at least 100"):
         density_clusters(normal(2, rows=99))
+    points = normal(2)
+    points[3, 1] = np.nan
+    with pytest.raises(ValueError, match="some points are not finite"):
+        density_clusters(points)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_directions_that_points_do_not_fill_have_no_say(seed):
+    """A line in eight dimensions is as smooth as in one."""
+    line = np.zeros((1500, 8))
+    line[:, :2] = normal(1, seed) * (1.0, -0.5)
+    assert not density_clusters(line).any()
+    line[::2] += 6.0
+    assert density_clusters(line).max() == 1
 
 
 def test_parts_of_one_smooth_cloud_are_joined_beside_another_cloud(monkeypatch):

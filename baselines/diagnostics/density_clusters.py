@@ -13,7 +13,7 @@ five degrees of freedom and a cube are one cluster. All from two equal normal di
 means are five deviations apart are two; of a fifth of the points that far from the others that
 holds up to three dimensions, and of none in six and eight. Equal ones three deviations apart are
 one everywhere, and so is a narrow cloud inside a wide one. What piles up at bounds, and what bends
-around a void, may be several, and so may what lies on a line or a plane of a larger space.
+around a void, may be several.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ NEIGHBOURHOOD = 0.0125
 """and share of them that is k,"""
 FEWEST_NEIGHBOURS = 50
 """both of which are at least this many."""
+FLAT = 1e-3
+"""Deviation, of the largest, below which points do not fill a direction."""
 FEWEST_POINTS = 2 * FEWEST_NEIGHBOURS
 """Points below which there could be no two clusters."""
 VALLEY = 0.4
@@ -42,7 +44,7 @@ def density_clusters(points: np.ndarray) -> np.ndarray:
     Where no two are found, all points are one. Work grows with n².
 
     Raises:
-        ValueError: If there are fewer than ``FEWEST_POINTS``.
+        ValueError: If there are fewer than ``FEWEST_POINTS``, or one is not finite.
     """
     from scipy.cluster.hierarchy import DisjointSet
     from sklearn.cluster import HDBSCAN
@@ -50,6 +52,8 @@ def density_clusters(points: np.ndarray) -> np.ndarray:
 
     if len(points) < FEWEST_POINTS:
         raise ValueError(f"{len(points)} points; expected at least {FEWEST_POINTS}")
+    if not np.isfinite(points).all():
+        raise ValueError("some points are not finite; expected numbers only")
     least, near = (
         max(FEWEST_NEIGHBOURS, round(share * len(points))) for share in (SMALLEST, NEIGHBOURHOOD)
     )
@@ -65,12 +69,14 @@ def density_clusters(points: np.ndarray) -> np.ndarray:
     radius, ways = radii(points), np.linspace(0.0, 1.0, PLACES)[:, None]
     members = [np.flatnonzero(found == cluster) for cluster in range(found.max() + 1)]
     peaks = [own[radius[own].argmin()] for own in members]
+    spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
+    dimension = max(1, int((spread > FLAT * spread[0]).sum()))
     joined = DisjointSet(range(len(peaks)))
     for first, second in combinations(range(len(peaks)), 2):
         a, b = peaks[first], peaks[second]
         widest = radii((1.0 - ways) * points[a] + ways * points[b]).max()
         # Density falls with the radius to the power of the dimension.
-        if max(radius[a], radius[b]) >= VALLEY ** (1.0 / points.shape[1]) * widest:
+        if max(radius[a], radius[b]) >= VALLEY ** (1.0 / dimension) * widest:
             joined.merge(first, second)
     subsets = joined.subsets()
     if len(subsets) == 1:

@@ -88,13 +88,16 @@ def residual_geometry(
         neighbours: k.
 
     Raises:
-        ValueError: If there are no more than k residuals or fewer than 100, or all are alike.
+        ValueError: If there are no more than k residuals or fewer than 100, one is not finite, or
+                all are alike.
     """
     from scipy.spatial.distance import pdist
 
     fewest = max(neighbours + 1, FEWEST_POINTS)
     if len(residuals) < fewest:
         raise ValueError(f"{len(residuals)} residuals; expected at least {fewest}")
+    if not np.isfinite(residuals).all():
+        raise ValueError("some residuals are not finite; expected numbers only")
     lengths = np.sort(np.linalg.norm(residuals, axis=1))
     eigenvalues = np.linalg.eigvalsh(np.atleast_2d(np.cov(residuals, rowvar=False)))
     if not eigenvalues[-1] > 0.0:
