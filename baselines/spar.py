@@ -35,9 +35,9 @@ What the paper leaves open or contradicts, and what is done here:
   IQL's code; with T = 0.3 that is reached from 1.4 σ_Q on, and weights as large make β small beside
   them (``capped_share`` says how often). ω has no largest w, as Eq. 9, where only ratios count; the
   metric ``effective_candidates`` is 1 / Σ_k ω_k². A state none of whose candidates has weight is
-  left out. What is compared is judged in fp32 whatever the run's precision. In bf16 the candidates'
-  Ã errs by 0.15 to 0.34 σ_Q, a fifth of what the candidates of a state differ by, and by 0.05 to
-  0.28 with a_base judged in bf16, too (benchmarks/spar_precision.py).
+  left out, of the metric, too. What is compared is judged in fp32 whatever the run's precision. In
+  bf16 the candidates' Ã errs by 0.15 to 0.34 σ_Q, a ninth to a seventh of what the candidates of a
+  state differ by, and by 0.05 to 0.28 if a_base is in bf16, too (benchmarks/spar_precision.py).
 - Table 8 has a T for each task and not for each variant: on medium-replay data PROJ has MLP's, too.
 - Actions are clipped to [-1, 1] wherever they are judged or taken; regression targets are not.
   Residuals are the networks' outputs as they are. Squared distances and divergences are means over
@@ -83,6 +83,7 @@ from baselines.parts.residual_rectifiers import Phase, Rectifiers
 Variant = Literal["base", "mlp", "cvae", "plas", "proj"]
 
 SMALLEST_TEMPERATURE = torch.finfo(torch.float32).tiny
+"""Smallest T; temperatures are float32."""
 STAGE_ONE = ("expectile", "discount", "target_rate", "anchor_rate", "gradient_clip")
 """What members may differ in that stage I depends on, besides dataset, preparation and seed."""
 

@@ -87,7 +87,7 @@ def main(arguments: Arguments) -> None:
             table.add_row(
                 f"{run.run.dataset.id}, {kind}",
                 str(len(rectifiers.index)),
-                f"{samples.advantages.std(-1).mean().item():.2f}",
+                f"{samples.advantages.var(-1).mean().sqrt().item():.2f}",
                 *(f"{each.square().mean().sqrt().item():.2f}" for each in errors),
                 f"{statistics.median(each['fp32'] / each['bf16'] for each in times):.2f}x",
             )

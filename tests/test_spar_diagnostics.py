@@ -337,6 +337,10 @@ def test_a_geometry_that_makes_no_sense_is_refused():
     few = clouds((0.0, 0.0), rows=10)
     with pytest.raises(ValueError, match="10 residuals; expected at least 100"):
         residual_geometry(few, few)
+    damaged = clouds((0.0, 0.0))
+    damaged[5, 1] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        residual_geometry(damaged, damaged)
     with pytest.raises(ValueError, match="all residuals are alike"):
         residual_geometry(np.ones((100, 2)), clouds((0.0, 0.0), rows=100))
     with pytest.raises(ValueError, match="rho is 1; expected"):

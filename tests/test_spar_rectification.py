@@ -229,6 +229,17 @@ def test_a_base_action_has_no_advantage_over_itself(precision):
     )
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """Residuals that no precision changes."""
+
+    residuals: torch.Tensor
+    noise_size: int = 0
+
+    def __call__(self, parameters, context, noise):
+        return self.residuals
+
+
 def test_the_gate_is_looked_at_in_full_precision():
     """What it would take is what it will take when the policy is evaluated, in fp32."""
     agent = opened(VARIANTS["mlp"])
@@ -243,17 +254,6 @@ def test_the_gate_is_looked_at_in_full_precision():
         with MatmulPrecision(precision, "cpu"):
             gains.append(rectifiers.look_at_gate(view)["gate_gain"].item())
     assert gains[1] == gains[0] != 0.0
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Residuals that no precision changes."""
-
-    residuals: torch.Tensor
-    noise_size: int = 0
-
-    def __call__(self, parameters, context, noise):
-        return self.residuals
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -28,27 +28,30 @@ NEIGHBOURHOOD = 0.0125
 """and share of them that is k,"""
 FEWEST_NEIGHBOURS = 50
 """both of which are at least this many."""
-FLAT = 1e-3
-"""Deviation, of the largest, below which points do not fill a direction."""
 FEWEST_POINTS = 2 * FEWEST_NEIGHBOURS
 """Points below which there could be no two clusters."""
 VALLEY = 0.4
 """Share of the lower peak's density above which there is no valley."""
 PLACES = 50
 """Places on a line at which density is taken."""
+FLAT = 1e-3
+"""Share of the largest deviation below which points do not fill a direction."""
 
 
 def density_clusters(points: np.ndarray) -> np.ndarray:
-    """Returns the (n,) int64 cluster of each of (n, d) points, from 0; -1 if it has none.
+    """Returns the cluster of every point.
 
-    Where no two are found, all points are one. Work grows with n².
+    Args:
+        points: (n, d). Work grows with n².
+
+    Returns:
+        (n,) int64 numbers of clusters from 0, -1 of points in none. Where no two clusters are
+        found, all points are one.
 
     Raises:
         ValueError: If there are fewer than ``FEWEST_POINTS``, or one is not finite.
     """
-    from scipy.cluster.hierarchy import DisjointSet
     from sklearn.cluster import HDBSCAN
-    from sklearn.neighbors import NearestNeighbors
 
     if len(points) < FEWEST_POINTS:
         raise ValueError(f"{len(points)} points; expected at least {FEWEST_POINTS}")
@@ -59,8 +62,26 @@ def density_clusters(points: np.ndarray) -> np.ndarray:
     )
     search = HDBSCAN(least, min_samples=near, copy=True)  # pyright: ignore[reportArgumentType]
     found = search.fit_predict(points)
-    if found.max() < 0:
+    subsets = _without_valleys(points, found, near)
+    if len(subsets) < 2:
         return np.zeros(len(points), dtype=np.int64)
+    labels = np.full(len(points), -1, dtype=np.int64)
+    for number, subset in enumerate(subsets):
+        labels[np.isin(found, list(subset))] = number
+    return labels
+
+
+def _without_valleys(points: np.ndarray, found: np.ndarray, near: int) -> list[set[int]]:
+    """Returns HDBSCAN's clusters, those between which there is no valley together.
+
+    Args:
+        points: (n, d).
+        found: (n,) the cluster of each, negative if it has none.
+        near: The neighbour whose distance says how dense a place is.
+    """
+    from scipy.cluster.hierarchy import DisjointSet
+    from sklearn.neighbors import NearestNeighbors
+
     neighbours = NearestNeighbors(n_neighbors=near).fit(points)
 
     def radii(places: np.ndarray) -> np.ndarray:
@@ -69,19 +90,18 @@ def density_clusters(points: np.ndarray) -> np.ndarray:
     radius, ways = radii(points), np.linspace(0.0, 1.0, PLACES)[:, None]
     members = [np.flatnonzero(found == cluster) for cluster in range(found.max() + 1)]
     peaks = [own[radius[own].argmin()] for own in members]
-    spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
-    dimension = max(1, int((spread > FLAT * spread[0]).sum()))
+    # Density falls with the radius to the power of the dimension.
+    narrowest = VALLEY ** (1.0 / _filled_dimensions(points))
     joined = DisjointSet(range(len(peaks)))
     for first, second in combinations(range(len(peaks)), 2):
         a, b = peaks[first], peaks[second]
         widest = radii((1.0 - ways) * points[a] + ways * points[b]).max()
-        # Density falls with the radius to the power of the dimension.
-        if max(radius[a], radius[b]) >= VALLEY ** (1.0 / dimension) * widest:
+        if max(radius[a], radius[b]) >= narrowest * widest:
             joined.merge(first, second)
-    subsets = joined.subsets()
-    if len(subsets) == 1:
-        return np.zeros(len(points), dtype=np.int64)
-    labels = np.full(len(points), -1, dtype=np.int64)
-    for number, subset in enumerate(subsets):
-        labels[np.isin(found, list(subset))] = number
-    return labels
+    return joined.subsets()
+
+
+def _filled_dimensions(points: np.ndarray) -> int:
+    """Returns the number of directions that (n, d) points fill, at least 1."""
+    spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
+    return max(1, int((spread > FLAT * spread[0]).sum()))

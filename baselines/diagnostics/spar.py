@@ -96,15 +96,13 @@ def residual_geometry(
     fewest = max(neighbours + 1, FEWEST_POINTS)
     if len(residuals) < fewest:
         raise ValueError(f"{len(residuals)} residuals; expected at least {fewest}")
-    if not np.isfinite(residuals).all():
-        raise ValueError("some residuals are not finite; expected numbers only")
+    labels = density_clusters(residuals)
     lengths = np.sort(np.linalg.norm(residuals, axis=1))
     eigenvalues = np.linalg.eigvalsh(np.atleast_2d(np.cov(residuals, rowvar=False)))
     if not eigenvalues[-1] > 0.0:
         raise ValueError("all residuals are alike; expected a cloud that has a geometry")
     normal = np.random.default_rng(0).normal(size=residuals.shape)
     normal *= np.sqrt(eigenvalues.clip(min=0.0))
-    labels = density_clusters(residuals)
     return Geometry(
         radius=float(lengths[int(np.ceil((1.0 - rho) * len(lengths))) - 1]),
         diameter=float(pdist(actions).max()),

@@ -13,11 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import hetero_bench
 from baselines.reproduce.claims.claims import Arm, Claim, expand
@@ -113,7 +110,8 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
     )
     means = tuple((scoring.mean(x), scoring.mean(y)) for x, y in pairs)
     enough = all(enough_runs(*pair) for pair in pairs) and not math.isnan(quantity.low)
-    untrained = claim.direction == "equal" and min(map(_lowest, chain(*pairs))) < MARGIN
+    lowest = min(scoring.task_means(scores).min() for pair in pairs for scores in pair)
+    untrained = claim.direction == "equal" and lowest < MARGIN
     runs_each = min(scores.fewest_runs for pair in pairs for scores in pair)
     statements: list[Statement] = [(claim.direction, quantity)]
     if others:
@@ -140,11 +138,6 @@ def evaluate(claim: Claim, results: Path) -> Evidence | Missing:
         verdict=verdict,
         to_decide="; ".join(lacking),
     )
-
-
-def _lowest(scores: Scores) -> float:
-    """Returns the lowest of the datasets' mean scores."""
-    return float((np.add.reduceat(scores.values, scores.starts) / scores.counts).min())
 
 
 def missing_runs(statements: Sequence[Statement], runs: int, datasets: int, *, enough: bool) -> str:

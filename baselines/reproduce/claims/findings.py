@@ -175,11 +175,12 @@ def residual_modes(folder: Path) -> Finding | None:
 
 def _of_residuals(dataset: str, found: Sequence[spar.Measurement]) -> str:
     clusters = sorted({each.geometry.clusters for each in found})
-    share, tail, longest, noise = (
+    share, tail, longest = (
         np.mean([getattr(each.geometry, name) for each in found])
-        for name in ("top_share", "tail", "normal_tail", "noise")
+        for name in ("top_share", "tail", "normal_tail")
     )
-    between = f"{noise:.0%} of residuals between them, " if clusters[-1] > 1 else ""
+    outside = [each.geometry.noise for each in found if each.geometry.clusters > 1]
+    between = f"{np.mean(outside):.0%} of residuals between them, " if outside else ""
     for_mlp = sum(each.recommendation == "mlp" for each in found)
     return (
         f"`{dataset}`, {len(found)} seeds: {' or '.join(map(str, clusters))} cluster(s), "
